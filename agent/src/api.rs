@@ -1,0 +1,223 @@
+//! The wire types of the agent's HTTP API on port 8008. JSON, mutual TLS, except `GET /v1/leader`, which load balancers
+//! and health checks may ask without a certificate.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/leader` | | 200 on the writable leader, 503 elsewhere |
+//! | `GET /v1/status` | | 200 [`Status`]; 503 [`Problem`] while the server does not answer |
+//! | `POST /v1/commands/:command` | | 200, one [`Event`] for each line (NDJSON), the last one an outcome |
+//! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader |
+//! | `DELETE /v1/users/:name` | | 200 `{}`, also when there was no such user; 409 as above |
+
+use serde::{Deserialize, Serialize};
+
+/// The port of the agent's HTTP API.
+pub const PORT: u16 = 8008;
+
+/// The port of the MySQL server beside the agent.
+pub const MYSQL_PORT: u16 = 3306;
+
+/// The name in the broker's client certificate. An agent obeys this name and its own deployment's, nobody else's.
+pub const BROKER_NAME: &str = "mysql-broker";
+
+/// The name in the certificates of a deployment's agents and errands: the deployment's name in BOSH's canonical form
+/// (lower case, `_` as `-`, other characters dropped; "Native DNS support" in the BOSH documentation).
+#[must_use]
+pub fn certificate_name(deployment: &str) -> String {
+    deployment
+        .chars()
+        .map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() })
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .collect()
+}
+
+/// What an operator or the broker may ask an agent to do about its pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Find out who leads, make the other one follow, and make the leader writable.
+    ConfigureLeaderFollower,
+    /// Promote this follower, after everything that it received is applied.
+    MakeLeader,
+    /// Make this server read-only and wait until the peer has received its last transaction.
+    MakeReadOnly,
+    /// Planned hand-over from this leader to its follower in one step.
+    Switchover,
+}
+
+impl Command {
+    /// The name in paths, logs and error texts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Command::ConfigureLeaderFollower => "configure-leader-follower",
+            Command::MakeLeader => "make-leader",
+            Command::MakeReadOnly => "make-read-only",
+            Command::Switchover => "switchover",
+        }
+    }
+}
+
+/// One line of the answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Progress, for a human.
+    Message(String),
+    /// The last line: the command did what it was asked, or there was nothing left to do.
+    Succeeded,
+    /// The last line: nothing was changed because a rule forbids it; the text says which and what to do.
+    Refused(String),
+    /// The last line: something went wrong on the way; the text says what, what state that leaves, what to do next.
+    Failed(String),
+}
+
+/// Which part of a pair this server plays, read from the server itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Writable, not replicating.
+    Leader,
+    /// Read-only and replicating from its peer.
+    Follower,
+    /// Anything else.
+    Unknown,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Unknown => "unknown",
+        })
+    }
+}
+
+/// How a commit waits for the follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicationMode {
+    /// It does not.
+    Async,
+    /// It waits for the follower's receipt.
+    Semisync,
+}
+
+impl std::fmt::Display for ReplicationMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ReplicationMode::Async => "async",
+            ReplicationMode::Semisync => "semisync",
+        })
+    }
+}
+
+/// `GET /v1/status`: what `inspect` prints, and what the other side of a pair must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The instance in BOSH's words, `group/id`.
+    pub instance: String,
+    /// Its index within the group.
+    pub index: u32,
+    /// The address of the VM.
+    pub ip_address: String,
+    /// The part that this server plays.
+    pub role: Role,
+    /// `@@read_only`.
+    pub read_only: bool,
+    /// The server has a source to replicate from, running or not.
+    pub replication_configured: bool,
+    /// Asynchronous or semi-synchronous.
+    pub replication_mode: ReplicationMode,
+    /// The server has executed at least one transaction.
+    pub has_data: bool,
+    /// Every transaction executed, as the server family writes it; empty for none.
+    pub gtid_executed: String,
+    /// The replication channel, where one is configured.
+    pub replication: Option<Replication>,
+    /// The command that runs now.
+    pub busy: Option<Command>,
+    /// The server's own version text.
+    pub version: String,
+}
+
+/// A follower's channel to its leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replication {
+    /// The address of the source.
+    pub source: String,
+    /// The receiver thread.
+    pub receiver: Receiver,
+    /// The applier thread runs.
+    pub applier_running: bool,
+    /// The last transaction received, executed or not; empty for none.
+    pub gtid_received: String,
+    /// Seconds behind the source in the server's own estimate; none while it cannot tell.
+    pub seconds_behind: Option<u64>,
+    /// The last error of the receiver; empty for none.
+    pub receiver_error: String,
+    /// The last error of the applier; empty for none.
+    pub applier_error: String,
+}
+
+/// The state of the receiver thread (`Slave_IO_Running`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receiver {
+    /// Connected to the source.
+    Connected,
+    /// Trying to connect.
+    Connecting,
+    /// Not running.
+    Stopped,
+}
+
+/// `PUT /v1/users/:name`: a binding's user.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Its password.
+    pub password: String,
+    /// The schema that it owns; made where it is missing.
+    pub schema: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// The answer to `PUT /v1/users/:name`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserMade {
+    /// False where a user of that name was there before (its password is now the given one).
+    pub created: bool,
+}
+
+/// The body of every answer that is not 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem, one word in camel case: `ServerUnavailable`, `NotLeader`, `BadRequest`, `NotAllowed`, `NotFound`.
+    pub error: String,
+    /// A sentence that says what was wrong and what would be right.
+    pub description: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_name_is_the_canonical_form_of_the_deployment() {
+        assert_eq!(certificate_name("service-instance_0A9f-b"), "service-instance-0a9f-b");
+    }
+
+    #[test]
+    fn the_last_event_of_a_command_is_a_plain_word_or_says_why() {
+        let json = |event: &Event| serde_json::to_string(event).unwrap();
+        assert_eq!(json(&Event::Succeeded), r#""succeeded""#);
+        assert_eq!(json(&Event::Refused("no".into())), r#"{"refused":"no"}"#);
+    }
+}

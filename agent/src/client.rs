@@ -1,0 +1,159 @@
+//! A client of one agent, over mutual TLS. The agent is known by the name in its certificate, not by its address, so an
+//! address that was given to another VM answers nobody.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::{Certificate, Identity, Response, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::api::{Command, Event, PORT, Problem, Status, User, UserMade, certificate_name};
+use crate::config::Tls;
+
+/// Time for an agent to take the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for an answer that needs no waiting.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two lines of a command: agents send one at least every few seconds.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest line that an agent may send.
+const LINE_LIMIT: usize = 64 * 1024;
+
+/// A client of one agent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    address: IpAddr,
+}
+
+/// Why an agent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The keys of this end are not usable.
+    #[error("the TLS keys are not usable")]
+    Keys(#[source] reqwest::Error),
+    /// Nobody answered, or not in time: whether the request was carried out is not known.
+    #[error("the agent at {address}:{PORT} does not answer")]
+    Unreachable {
+        /// Where it should be.
+        address: IpAddr,
+        /// What happened.
+        #[source]
+        cause: Option<reqwest::Error>,
+    },
+    /// The agent answered that it will not.
+    #[error("{}", .0.description)]
+    Problem(Problem),
+    /// A command was refused: nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// A command failed on the way.
+    #[error("{0}")]
+    Failed(String),
+    /// The answer is not one of an agent.
+    #[error("the agent at {0}:{PORT} gave an answer that is not understood")]
+    Garbled(IpAddr),
+}
+
+impl Client {
+    /// A client of the agent at `address` in `deployment`.
+    ///
+    /// # Errors
+    /// The keys are not usable.
+    pub fn new(address: IpAddr, deployment: &str, tls: &Tls) -> Result<Client, Error> {
+        // The provider is process-wide; whoever came first chose the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let name = certificate_name(deployment);
+        let identity = format!("{}\n{}", tls.certificate, tls.private_key);
+        let http = reqwest::Client::builder()
+            .tls_certs_only(Certificate::from_pem_bundle(tls.ca.as_bytes()).map_err(Error::Keys)?)
+            .identity(Identity::from_pem(identity.as_bytes()).map_err(Error::Keys)?)
+            .resolve(&name, SocketAddr::new(address, PORT))
+            .no_proxy()
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(Error::Keys)?;
+        Ok(Client { http, base: format!("https://{name}:{PORT}"), address })
+    }
+
+    /// Ask for the status.
+    ///
+    /// # Errors
+    /// The agent does not answer, or its server does not.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.json(self.http.get(self.url("/v1/status"))).await
+    }
+
+    /// Run a command and hand every line of progress to `progress`.
+    ///
+    /// # Errors
+    /// The command was refused or failed; or the connection broke, and the command may still go on.
+    pub async fn command(&self, command: Command, mut progress: impl FnMut(&str)) -> Result<(), Error> {
+        let request = self.http.post(self.url(&format!("/v1/commands/{}", command.name())));
+        let response = self.checked(request.send().await).await?;
+        let mut body = response.bytes_stream();
+        let mut buffer = Vec::new();
+        loop {
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                match serde_json::from_slice(&line).map_err(|_| Error::Garbled(self.address))? {
+                    Event::Message(text) => progress(&text),
+                    Event::Succeeded => return Ok(()),
+                    Event::Refused(why) => return Err(Error::Refused(why)),
+                    Event::Failed(why) => return Err(Error::Failed(why)),
+                }
+            }
+            if buffer.len() > LINE_LIMIT {
+                return Err(Error::Garbled(self.address));
+            }
+            match tokio::time::timeout(LINE_TIMEOUT, body.next()).await {
+                Ok(Some(Ok(bytes))) => buffer.extend_from_slice(&bytes),
+                Ok(Some(Err(cause))) => return Err(self.unreachable(cause)),
+                Ok(None) | Err(_) => return Err(Error::Unreachable { address: self.address, cause: None }),
+            }
+        }
+    }
+
+    /// Make a user, or give the one of that name this password and schema.
+    ///
+    /// # Errors
+    /// The server is not the writable leader, the name is not usable, or nobody answers.
+    pub async fn put_user(&self, name: &str, user: &User) -> Result<UserMade, Error> {
+        self.json(self.http.put(self.url(&format!("/v1/users/{name}"))).json(user)).await
+    }
+
+    /// Drop a user and cut its sessions; no such user is a success.
+    ///
+    /// # Errors
+    /// The server is not the writable leader, or nobody answers.
+    pub async fn delete_user(&self, name: &str) -> Result<(), Error> {
+        self.json::<serde_json::Value>(self.http.delete(self.url(&format!("/v1/users/{name}")))).await.map(drop)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Error> {
+        let response = self.checked(request.timeout(ANSWER_TIMEOUT).send().await).await?;
+        response.json().await.map_err(|_| Error::Garbled(self.address))
+    }
+
+    async fn checked(&self, answer: reqwest::Result<Response>) -> Result<Response, Error> {
+        let response = answer.map_err(|cause| self.unreachable(cause))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let problem = response.json().await.map_err(|_| Error::Garbled(self.address))?;
+        Err(Error::Problem(problem))
+    }
+
+    fn unreachable(&self, cause: reqwest::Error) -> Error {
+        Error::Unreachable { address: self.address, cause: Some(cause) }
+    }
+}

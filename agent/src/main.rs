@@ -1,0 +1,5 @@
+//! `mysql-agent`.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,5 @@
+//! `mysql-broker`.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}

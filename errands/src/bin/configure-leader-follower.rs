@@ -1,0 +1,5 @@
+//! `configure-leader-follower`.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}

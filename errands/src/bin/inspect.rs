@@ -1,0 +1,5 @@
+//! `inspect`.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}

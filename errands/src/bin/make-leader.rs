@@ -1,0 +1,5 @@
+//! `make-leader`.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}

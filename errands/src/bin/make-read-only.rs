@@ -1,0 +1,5 @@
+//! `make-read-only`.
+
+fn main() {
+    println!("{}", env!("CARGO_PKG_VERSION"));
+}
