@@ -1,1 +1,18 @@
-//! What the system tests share: a stack of the built programs on addresses of its own.
+//! What the system tests, the demo and the benchmark share: a [`Stack`] of the built programs on addresses of its own,
+//! clients that speak raw JSON and real SQL to it, a writer that remembers every acknowledged row, and a proxy that can
+//! stop time between the broker and the director.
+
+pub mod broker;
+pub mod director;
+pub mod mysql;
+pub mod processes;
+pub mod proxy;
+pub mod stack;
+pub mod wait;
+pub mod writer;
+
+pub use broker::Broker;
+pub use director::Director;
+pub use stack::Stack;
+pub use wait::eventually;
+pub use writer::Writer;

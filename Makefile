@@ -1,0 +1,50 @@
+# The front door. Every target installs what it needs and is missing, builds, and runs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: demo test up down bench lint help tools mariadb build
+
+CARGO ?= cargo
+# The servers and the copy tool; `-core` packages bring no service that would start by itself.
+MARIADB_PACKAGES := mariadb-server-core mariadb-client-core mariadb-backup
+MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-backup
+BUILD_PACKAGES := gcc libc6-dev make pkg-config
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
+# sbin is not in everybody's PATH, and mariadbd lives there.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: mariadb build ## Walk the main job, from create-service to a healed pair, and clean up
+	@target/debug/demo
+
+test: mariadb lint build ## Check and test everything
+	$(CARGO) test --workspace
+
+up: mariadb build ## Leave a director and a broker running in the background
+	@target/debug/stack up --dir .run
+
+down: ## Remove what `make up` started
+	@if [ -x target/debug/stack ]; then target/debug/stack down --dir .run; \
+	elif [ -e .run ]; then echo "target/debug/stack is gone, run: cargo build -p tests && make down"; exit 1; fi
+
+bench: mariadb tools ## Measure against a floor of bare servers (release build)
+	$(CARGO) build --release --workspace --bins
+	@target/release/bench
+
+lint: tools ## Formatting, lints, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items -q
+
+build: tools
+	$(CARGO) build --workspace --bins
+
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust $$(sed -n 's/^rust-version = //p' Cargo.toml) or later, see https://rustup.rs" >&2; exit 1; }
+	@command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] || { echo "installing $(BUILD_PACKAGES)"; $(APT) update -q && $(APT) install -qy --no-install-recommends $(BUILD_PACKAGES); }
+
+mariadb:
+	@for program in $(MARIADB_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then echo "installing $(MARIADB_PACKAGES)"; $(APT) update -q && $(APT) install -qy --no-install-recommends $(MARIADB_PACKAGES); fi

@@ -1,0 +1,208 @@
+//! A client that never stops: it commits numbered rows one after the other, connects anew after every error, and
+//! remembers what the server promised. A number is used once; when the answer to it is lost, nobody knows whether it
+//! was committed, and it is remembered as such.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::mysql::Credentials;
+use crate::wait::eventually;
+
+/// The servers' numbers for "this server is read-only": certainly not committed.
+const READ_ONLY_ERRORS: [u16; 2] = [1290, 1836];
+/// Time to get a connection: the stable address may hold one for 30 s while nobody leads.
+const CONNECT_LIMIT: Duration = Duration::from_secs(40);
+/// Time for a commit.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+
+/// What happened so far.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// The numbers whose commit was acknowledged, and when.
+    pub acknowledged: Vec<(u64, Instant)>,
+    /// The numbers whose answer was lost.
+    pub unknown: BTreeSet<u64>,
+    /// How many writes the server refused because it was read-only.
+    pub refused: u64,
+    /// How many connections were made.
+    pub connections: u64,
+}
+
+impl Record {
+    /// The acknowledged numbers.
+    #[must_use]
+    pub fn promised(&self) -> BTreeSet<u64> {
+        self.acknowledged.iter().map(|(number, _)| *number).collect()
+    }
+
+    /// The longest time without an acknowledgement since `from`.
+    #[must_use]
+    pub fn longest_gap_since(&self, from: Instant) -> Duration {
+        let times: Vec<Instant> = self.acknowledged.iter().map(|(_, at)| *at).collect();
+        let first = times.partition_point(|at| *at < from).saturating_sub(1);
+        times[first..].windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+}
+
+/// The running client.
+#[derive(Debug)]
+pub struct Writer {
+    record: Arc<Mutex<Record>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Make the table and begin, through the address in the credentials.
+    ///
+    /// # Errors
+    /// The table cannot be made.
+    pub async fn start(credentials: &Credentials, pause: Duration) -> Result<Writer> {
+        Writer::start_at(std::slice::from_ref(credentials), pause).await
+    }
+
+    /// The same with several addresses: after an error the next one is tried.
+    ///
+    /// # Errors
+    /// The table cannot be made on the first one.
+    pub async fn start_at(targets: &[Credentials], pause: Duration) -> Result<Writer> {
+        let mut connection = targets.first().context("a writer needs an address")?.connect().await?;
+        // The time is given by the server, so that equal tables were replicated and not written twice.
+        let table = "CREATE TABLE IF NOT EXISTS numbered_rows \
+            (n BIGINT UNSIGNED PRIMARY KEY, written_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))";
+        crate::mysql::execute(&mut connection, table).await?;
+        let (stop, stopped) = watch::channel(false);
+        let record = Arc::new(Mutex::new(Record::default()));
+        let client = Client { targets: targets.to_vec(), pause, record: record.clone(), next: 1 };
+        Ok(Writer { record, stop, task: tokio::spawn(client.run(connection, stopped)) })
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    /// How many rows are acknowledged so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        lock(&self.record).acknowledged.len()
+    }
+
+    /// Wait until `more` rows are acknowledged from now on.
+    ///
+    /// # Errors
+    /// That does not happen in time.
+    pub async fn goes_on(&self, more: usize, limit: Duration) -> Result<()> {
+        let goal = self.count() + more;
+        eventually("the writer goes on", limit, || std::future::ready(Ok((self.count() >= goal).then_some(())))).await
+    }
+
+    /// Stop after the current row and return what happened.
+    ///
+    /// # Errors
+    /// The client fell over.
+    pub async fn finish(self) -> Result<Record> {
+        self.stop.send_replace(true);
+        self.task.await.context("wait for the writer")?;
+        Ok(lock(&self.record).clone())
+    }
+}
+
+struct Client {
+    targets: Vec<Credentials>,
+    pause: Duration,
+    record: Arc<Mutex<Record>>,
+    next: u64,
+}
+
+/// What became of one row.
+enum Outcome {
+    Acknowledged,
+    Refused,
+    Unknown,
+}
+
+impl Client {
+    async fn run(mut self, connection: MySqlConnection, mut stopped: watch::Receiver<bool>) {
+        let mut connection = Some(connection);
+        let mut target = 0;
+        while !*stopped.borrow() {
+            connection = match connection.take() {
+                Some(connection) => self.write(connection).await,
+                None => tokio::select! {
+                    made = self.connect(target) => made,
+                    _ = stopped.changed() => None,
+                },
+            };
+            if connection.is_none() {
+                target = (target + 1) % self.targets.len();
+            }
+            tokio::time::sleep(self.pause).await;
+        }
+        if let Some(connection) = connection {
+            let _ = connection.close().await;
+        }
+    }
+
+    async fn connect(&self, target: usize) -> Option<MySqlConnection> {
+        let options = self.targets[target].options();
+        let connection = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await.ok()?.ok()?;
+        lock(&self.record).connections += 1;
+        Some(connection)
+    }
+
+    /// Commit the next row; the connection comes back as long as it is good.
+    async fn write(&mut self, mut connection: MySqlConnection) -> Option<MySqlConnection> {
+        let number = self.next;
+        self.next += 1;
+        let insert = sqlx::query("INSERT INTO numbered_rows (n) VALUES (?)").bind(number).execute(&mut connection);
+        let outcome = match tokio::time::timeout(COMMIT_LIMIT, insert).await {
+            Ok(Ok(_)) => Outcome::Acknowledged,
+            Ok(Err(cause)) if is_read_only(&cause) => Outcome::Refused,
+            Ok(Err(_)) | Err(_) => Outcome::Unknown,
+        };
+        let mut record = lock(&self.record);
+        match outcome {
+            Outcome::Acknowledged => {
+                record.acknowledged.push((number, Instant::now()));
+                return Some(connection);
+            }
+            Outcome::Refused => record.refused += 1,
+            Outcome::Unknown => drop(record.unknown.insert(number)),
+        }
+        None
+    }
+}
+
+fn is_read_only(cause: &sqlx::Error) -> bool {
+    let error = cause.as_database_error().and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>());
+    error.is_some_and(|error| READ_ONLY_ERRORS.contains(&error.number()))
+}
+
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gap_that_began_before_the_switch_counts() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let record =
+            Record { acknowledged: vec![(1, at(0)), (2, at(10)), (3, at(70)), (4, at(75))], ..Record::default() };
+
+        assert_eq!(record.longest_gap_since(at(20)), Duration::from_millis(60));
+        assert_eq!(record.longest_gap_since(at(72)), Duration::from_millis(5));
+    }
+}
