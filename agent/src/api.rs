@@ -8,6 +8,18 @@
 //! | `POST /v1/commands/:command` | | 200, one [`Event`] for each line (NDJSON), the last one an outcome |
 //! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader |
 //! | `DELETE /v1/users/:name` | | 200 `{}`, also when there was no such user; 409 as above |
+//!
+//! And what the two agents of a pair ask each other while one of them carries out a command. Each step takes the asked
+//! agent's busy flag for as long as it runs and answers 409 `Busy` where that is up already.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `POST /v1/steps/follow` | [`Follow`] | events as above: this server replicates from the leader, with its data copied first where it must be |
+//! | `POST /v1/steps/lead` | | events: this server is writable; refused while the other one is |
+//! | `POST /v1/steps/receive` | [`Position`] | events: this server has received every transaction of the position |
+//! | `POST /v1/steps/prepare-promotion` | [`Position`] | 200 [`Ticket`]: everything of the position is applied |
+//! | `POST /v1/steps/promote` | [`Promotion`] | 200 `{}`: this server was a follower and is the writable leader now |
+//! | `GET /v1/backup` | | 200, a physical backup of the data as `mbstream` |
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +84,28 @@ pub enum Event {
     Failed(String),
 }
 
+/// What holds an agent's busy flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// A command of an operator or the broker.
+    Command(Command),
+    /// A step of a command that runs on the peer.
+    PeerCommand,
+    /// After a start of the server: becoming what this server was before.
+    Recovery,
+}
+
+impl std::fmt::Display for Activity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Activity::Command(command) => command.name(),
+            Activity::PeerCommand => "a command of its peer",
+            Activity::Recovery => "the recovery after a start",
+        })
+    }
+}
+
 /// Which part of a pair this server plays, read from the server itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,12 +166,15 @@ pub struct Status {
     pub replication_mode: ReplicationMode,
     /// The server has executed at least one transaction.
     pub has_data: bool,
-    /// Every transaction executed, as the server family writes it; empty for none.
+    /// Every transaction executed, as the server family writes it; empty for none. From MariaDB this is the state of the
+    /// binary log, the last transaction of each server that ever led, because the last one alone cannot show a divergence.
     pub gtid_executed: String,
     /// The replication channel, where one is configured.
     pub replication: Option<Replication>,
-    /// The command that runs now.
-    pub busy: Option<Command>,
+    /// The position before the oldest transaction that this server can still send to a follower; empty for none missing.
+    pub gtid_purged: String,
+    /// What the agent does now; a second thing is refused until it is done.
+    pub busy: Option<Activity>,
     /// The server's own version text.
     pub version: String,
 }
@@ -196,10 +233,48 @@ pub struct UserMade {
     pub created: bool,
 }
 
+/// `POST /v1/steps/follow`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// The leader's address.
+    pub leader: std::net::IpAddr,
+}
+
+/// A position in a leader's history, and how long to wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// The last transaction, as the server family writes it; empty for none.
+    pub gtid: String,
+    /// The longest wait.
+    pub timeout_ms: u64,
+}
+
+/// The right to one promotion: a later ticket makes the earlier ones void.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// A random number.
+    pub ticket: u64,
+    /// This server is writable already.
+    pub writable: bool,
+}
+
+/// `POST /v1/steps/promote`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promotion {
+    /// The last ticket that this server gave.
+    pub ticket: u64,
+    /// What must be applied first, and the time after which this server must not promote itself any more.
+    pub position: Position,
+}
+
 /// The body of every answer that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What kind of problem, one word in camel case: `ServerUnavailable`, `NotLeader`, `BadRequest`, `NotAllowed`, `NotFound`.
+    /// What kind of problem, one word in camel case: `ServerUnavailable`, `NotLeader`, `Busy`, `Refused`,
+    /// `BadRequest`, `NotAllowed`, `NotFound`, `Internal`.
     pub error: String,
     /// A sentence that says what was wrong and what would be right.
     pub description: String,

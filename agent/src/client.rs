@@ -4,11 +4,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use reqwest::{Certificate, Identity, Response, StatusCode};
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt};
+use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Command, Event, PORT, Problem, Status, User, UserMade, certificate_name};
+use crate::api::{
+    Command, Event, Follow, PORT, Position, Problem, Promotion, Status, Ticket, User, UserMade, certificate_name,
+};
 use crate::config::Tls;
 
 /// Time for an agent to take the connection.
@@ -93,10 +96,78 @@ impl Client {
     ///
     /// # Errors
     /// The command was refused or failed; or the connection broke, and the command may still go on.
-    pub async fn command(&self, command: Command, mut progress: impl FnMut(&str)) -> Result<(), Error> {
+    pub async fn command(&self, command: Command, progress: impl FnMut(&str)) -> Result<(), Error> {
         let request = self.http.post(self.url(&format!("/v1/commands/{}", command.name())));
-        let response = self.checked(request.send().await).await?;
-        let mut body = response.bytes_stream();
+        self.events(request, progress).await
+    }
+
+    /// Have this server replicate from the leader.
+    ///
+    /// # Errors
+    /// As for a command.
+    pub async fn follow(&self, follow: &Follow, progress: impl FnMut(&str)) -> Result<(), Error> {
+        self.events(self.http.post(self.url("/v1/steps/follow")).json(follow), progress).await
+    }
+
+    /// Have this server become writable.
+    ///
+    /// # Errors
+    /// As for a command.
+    pub async fn lead(&self, progress: impl FnMut(&str)) -> Result<(), Error> {
+        self.events(self.http.post(self.url("/v1/steps/lead")), progress).await
+    }
+
+    /// Wait until this server has received everything of a position.
+    ///
+    /// # Errors
+    /// As for a command.
+    pub async fn receive(&self, position: &Position, progress: impl FnMut(&str)) -> Result<(), Error> {
+        self.events(self.http.post(self.url("/v1/steps/receive")).json(position), progress).await
+    }
+
+    /// Wait until this follower has applied a position and get the right to promote it.
+    ///
+    /// # Errors
+    /// It is not there in time, or nobody answers.
+    pub async fn prepare_promotion(&self, position: &Position) -> Result<Ticket, Error> {
+        self.json(self.http.post(self.url("/v1/steps/prepare-promotion")).json(position)).await
+    }
+
+    /// Promote this follower. The caller has made the old leader read-only.
+    ///
+    /// # Errors
+    /// It was not promoted ([`Error::Problem`]), or nobody answers and it may have been.
+    pub async fn promote(&self, promotion: &Promotion) -> Result<(), Error> {
+        let request = self.http.post(self.url("/v1/steps/promote")).json(promotion);
+        self.json::<serde_json::Value>(request).await.map(drop)
+    }
+
+    /// Take a physical backup: the bytes of an `mbstream`.
+    ///
+    /// # Errors
+    /// The server cannot be copied, or nobody answers.
+    pub async fn backup(&self) -> Result<impl Stream<Item = reqwest::Result<Bytes>> + use<>, Error> {
+        Ok(self.opened(self.http.get(self.url("/v1/backup"))).await?.bytes_stream())
+    }
+
+    /// Make a user, or give the one of that name this password and schema.
+    ///
+    /// # Errors
+    /// The server is not the writable leader, the name is not usable, or nobody answers.
+    pub async fn put_user(&self, name: &str, user: &User) -> Result<UserMade, Error> {
+        self.json(self.http.put(self.url(&format!("/v1/users/{name}"))).json(user)).await
+    }
+
+    /// Drop a user and cut its sessions; no such user is a success.
+    ///
+    /// # Errors
+    /// The server is not the writable leader, or nobody answers.
+    pub async fn delete_user(&self, name: &str) -> Result<(), Error> {
+        self.json::<serde_json::Value>(self.http.delete(self.url(&format!("/v1/users/{name}")))).await.map(drop)
+    }
+
+    async fn events(&self, request: RequestBuilder, mut progress: impl FnMut(&str)) -> Result<(), Error> {
+        let mut body = self.opened(request).await?.bytes_stream();
         let mut buffer = Vec::new();
         loop {
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
@@ -119,27 +190,19 @@ impl Client {
         }
     }
 
-    /// Make a user, or give the one of that name this password and schema.
-    ///
-    /// # Errors
-    /// The server is not the writable leader, the name is not usable, or nobody answers.
-    pub async fn put_user(&self, name: &str, user: &User) -> Result<UserMade, Error> {
-        self.json(self.http.put(self.url(&format!("/v1/users/{name}"))).json(user)).await
-    }
-
-    /// Drop a user and cut its sessions; no such user is a success.
-    ///
-    /// # Errors
-    /// The server is not the writable leader, or nobody answers.
-    pub async fn delete_user(&self, name: &str) -> Result<(), Error> {
-        self.json::<serde_json::Value>(self.http.delete(self.url(&format!("/v1/users/{name}")))).await.map(drop)
+    /// Send a request whose answer starts at once and goes on for as long as it takes.
+    async fn opened(&self, request: RequestBuilder) -> Result<Response, Error> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await {
+            Ok(answer) => self.checked(answer).await,
+            Err(_) => Err(Error::Unreachable { address: self.address, cause: None }),
+        }
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, Error> {
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let response = self.checked(request.timeout(ANSWER_TIMEOUT).send().await).await?;
         response.json().await.map_err(|_| Error::Garbled(self.address))
     }
