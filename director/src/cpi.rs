@@ -2,11 +2,28 @@
 //! directory, an address of its own out of 127.0.0.0/8 and a group of supervised processes. Nothing but directories and
 //! processes is remembered, so a director that comes back finds every VM again.
 
+mod errand;
+pub(crate) mod files;
+mod process;
+#[cfg(test)]
+mod tests;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use crate::vm::protocol::{self, Request};
+
+/// The director gives an agent 5 s to say how it is.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Starting only begins; nothing is waited for.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The supervisor's own patience, once for the programs and once for what they left behind, and a rest.
+const STOP_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Where things are on this machine.
 pub(crate) struct Layout {
@@ -56,7 +73,7 @@ pub(crate) enum VmState {
 }
 
 /// One supervised process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     /// The job's name.
     pub(crate) name: String,
@@ -67,8 +84,10 @@ pub(crate) struct Process {
 }
 
 /// As monit sees a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum ProcessState {
+    /// It was started and listens on every port of its job.
     Running,
     /// It was asked to run and does not yet.
     Starting,
@@ -97,55 +116,76 @@ impl Cpi {
         Self { layout: Arc::new(layout) }
     }
 
-    /// Lay a VM out and start its supervisor. No job runs yet.
-    pub(crate) async fn create_vm(&self, _order: &VmOrder) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    /// The root directory of a VM, for `spec.root`.
+    pub(crate) fn root(&self, cid: &str) -> PathBuf {
+        self.layout.vms().join(cid)
+    }
+
+    /// Lay a VM out and start its supervisor. No job runs yet. Fails, and leaves nothing, where the address or a port
+    /// of a job is taken.
+    pub(crate) async fn create_vm(&self, order: &VmOrder) -> anyhow::Result<()> {
+        process::create_vm(&self.layout, order).await
     }
 
     /// End every process of a VM and remove its directory, never its disk. No such VM is a success.
-    pub(crate) async fn delete_vm(&self, _cid: &str) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    pub(crate) async fn delete_vm(&self, cid: &str) -> anyhow::Result<()> {
+        process::delete_vm(&self.layout, cid).await
     }
 
     /// Give the VM other jobs, or its jobs other configurations; to be called between `stop_jobs` and `start_jobs`.
-    pub(crate) async fn configure_vm(&self, _cid: &str, _jobs: &[Job]) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    pub(crate) async fn configure_vm(&self, cid: &str, jobs: &[Job]) -> anyhow::Result<()> {
+        let vm = self.layout.vm(cid)?.read()?;
+        process::configure(&self.layout, cid, vm.address, jobs)
     }
 
-    pub(crate) async fn start_jobs(&self, _cid: &str) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    /// Begin to start the programs; [`Cpi::vm_state`] says when they run.
+    pub(crate) async fn start_jobs(&self, cid: &str) -> anyhow::Result<()> {
+        self.ask(cid, Request::Start, START_TIMEOUT).await.map(drop)
     }
 
     /// SIGTERM, at most 60 s, SIGKILL. Returns when no program of the VM runs any more.
-    pub(crate) async fn stop_jobs(&self, _cid: &str) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    pub(crate) async fn stop_jobs(&self, cid: &str) -> anyhow::Result<()> {
+        self.ask(cid, Request::Stop, STOP_TIMEOUT).await.map(drop)
     }
 
-    pub(crate) async fn vm_state(&self, _cid: &str) -> VmState {
-        VmState::Missing
+    pub(crate) async fn vm_state(&self, cid: &str) -> VmState {
+        match self.ask(cid, Request::Status, STATE_TIMEOUT).await {
+            Ok(processes) => VmState::Present { processes },
+            Err(error) => {
+                tracing::debug!(cid, "the VM does not say how it is: {error:#}");
+                VmState::Missing
+            }
+        }
     }
 
     /// Run an errand to its end. When `cancelled`: SIGTERM, and SIGKILL 10 s later.
     pub(crate) async fn run_errand(
         &self,
-        _cid: &str,
-        _errand: &str,
-        _cancelled: CancellationToken,
+        cid: &str,
+        errand: &str,
+        cancelled: CancellationToken,
     ) -> anyhow::Result<ErrandOutput> {
-        anyhow::bail!("not built yet")
+        errand::run(&self.layout, cid, errand, cancelled).await
     }
 
-    pub(crate) async fn create_disk(&self, _cid: &str, _size_mb: u64) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    /// The size is not enforced: a disk is a directory, and grows as far as the file system below it.
+    pub(crate) async fn create_disk(&self, cid: &str, _size_mb: u64) -> anyhow::Result<()> {
+        files::make_dir(&self.layout.disk(cid)?)
     }
 
     /// No such disk is a success.
-    pub(crate) async fn delete_disk(&self, _cid: &str) -> anyhow::Result<()> {
-        anyhow::bail!("not built yet")
+    pub(crate) async fn delete_disk(&self, cid: &str) -> anyhow::Result<()> {
+        files::remove_dir(&self.layout.disk(cid)?).await
     }
 
-    /// Every VM that has a directory or a process on this machine.
+    /// Every VM that exists on this machine.
     pub(crate) async fn vms(&self) -> anyhow::Result<Vec<String>> {
-        anyhow::bail!("not built yet")
+        process::list(&self.layout)
+    }
+
+    async fn ask(&self, cid: &str, request: Request, timeout: Duration) -> anyhow::Result<Vec<Process>> {
+        let dir = self.layout.vm(cid)?;
+        let answer = protocol::ask(&dir.run(), request, timeout).await;
+        anyhow::Context::with_context(answer, || format!("VM {cid}"))
     }
 }
