@@ -1,5 +1,123 @@
-//! `inspect`.
+//! `inspect`: print what this server is and has.
 
-fn main() {
-    println!("{}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+use agent::api::Status;
+use anyhow::Context;
+use errands::Errand;
+
+fn main() -> ExitCode {
+    errands::run("inspect", "Print the role, the replication and the transactions of the server on this VM", inspect)
+}
+
+async fn inspect(errand: Errand) -> anyhow::Result<()> {
+    let status = errand.agent.status().await.with_context(|| format!("Failed to get status for {}", errand.host))?;
+    errand.journal.block(&report(&status));
+    Ok(())
+}
+
+/// The reference's seven lines, and what they leave open: the channel's threads, lag and errors.
+fn report(status: &Status) -> Vec<String> {
+    let mut lines = vec![
+        format!("IP Address: {}", status.ip_address),
+        format!("Role: {}", status.role),
+        format!("Read Only: {}", status.read_only),
+        format!("Replication Configured: {}", status.replication_configured),
+        format!("Replication Mode: {}", status.replication_mode),
+        format!("Has Data: {}", status.has_data),
+        format!("GTID Executed: {}", or(&status.gtid_executed, "empty")),
+    ];
+    if let Some(replication) = &status.replication {
+        let applier = if replication.applier_running { "running" } else { "stopped" };
+        lines.push(format!("Replication Source: {}", replication.source));
+        lines.push(format!("Receiver: {}, Applier: {applier}", format!("{:?}", replication.receiver).to_lowercase()));
+        lines.push(format!("GTID Received: {}", or(&replication.gtid_received, "empty")));
+        let lag = replication.seconds_behind.map_or("unknown".to_owned(), |seconds| seconds.to_string());
+        lines.push(format!("Seconds Behind Leader: {lag}"));
+        for error in [&replication.receiver_error, &replication.applier_error] {
+            if !error.is_empty() {
+                lines.push(format!("Replication Error: {error}"));
+            }
+        }
+    }
+    if let Some(activity) = &status.busy {
+        lines.push(format!("Busy: {activity}"));
+    }
+    lines
+}
+
+fn or<'a>(text: &'a str, default: &'a str) -> &'a str {
+    if text.is_empty() { default } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent::api::{Receiver, Replication, ReplicationMode, Role};
+
+    use super::*;
+
+    fn leader() -> Status {
+        Status {
+            instance: "mysql/ca0ed8b5".into(),
+            index: 0,
+            ip_address: "10.0.8.11".into(),
+            role: Role::Leader,
+            read_only: false,
+            replication_configured: false,
+            replication_mode: ReplicationMode::Async,
+            has_data: true,
+            gtid_executed: "0-1-18".into(),
+            replication: None,
+            gtid_purged: String::new(),
+            busy: None,
+            version: "10.11.19-MariaDB".into(),
+        }
+    }
+
+    #[test]
+    fn a_leader_is_reported_in_the_seven_lines_of_the_reference() {
+        let lines = report(&leader());
+        assert_eq!(
+            lines,
+            [
+                "IP Address: 10.0.8.11",
+                "Role: leader",
+                "Read Only: false",
+                "Replication Configured: false",
+                "Replication Mode: async",
+                "Has Data: true",
+                "GTID Executed: 0-1-18",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fresh_server_has_executed_nothing() {
+        let status = Status { has_data: false, gtid_executed: String::new(), ..leader() };
+        assert!(report(&status).contains(&"GTID Executed: empty".to_owned()));
+    }
+
+    #[test]
+    fn a_follower_reports_its_channel_and_its_errors() {
+        let replication = Replication {
+            source: "10.0.8.12".into(),
+            receiver: Receiver::Connecting,
+            applier_running: false,
+            gtid_received: "0-1-18".into(),
+            seconds_behind: None,
+            receiver_error: "error connecting".into(),
+            applier_error: String::new(),
+        };
+        let status = Status { role: Role::Follower, replication: Some(replication), ..leader() };
+        assert_eq!(
+            report(&status)[7..],
+            [
+                "Replication Source: 10.0.8.12",
+                "Receiver: connecting, Applier: stopped",
+                "GTID Received: 0-1-18",
+                "Seconds Behind Leader: unknown",
+                "Replication Error: error connecting",
+            ]
+        );
+    }
 }

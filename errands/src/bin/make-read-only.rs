@@ -1,5 +1,14 @@
-//! `make-read-only`.
+//! `make-read-only`: stop the writes on the leader of this VM.
 
-fn main() {
-    println!("{}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+use agent::api::Command;
+
+fn main() -> ExitCode {
+    errands::run_command(
+        Command::MakeReadOnly,
+        "Make the server on this VM read-only and wait until its peer has received everything",
+        "Requesting instance to be set read-only",
+        "Instance successfully set read-only",
+    )
 }

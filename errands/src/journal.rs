@@ -1,0 +1,33 @@
+//! The lines of an errand, with the time in front as the reference writes it: `2018/04/03 18:08:46 text`, in UTC.
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// Where the lines go.
+pub struct Journal;
+
+impl Journal {
+    /// A line of progress.
+    pub fn line(&self, text: &str) {
+        println!("{} {text}", now());
+    }
+
+    /// A block of lines without the time, below a line that has only the time.
+    pub fn block(&self, lines: &[String]) {
+        println!("{}", now());
+        for line in lines {
+            println!("{line}");
+        }
+    }
+
+    /// What went wrong.
+    pub fn error(&self, text: &str) {
+        eprintln!("{} {text}", now());
+    }
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc()
+        .format(format_description!("[year]/[month]/[day] [hour]:[minute]:[second]"))
+        .expect("a time has all parts of a date")
+}

@@ -1,0 +1,128 @@
+//! What every errand is: a client of the agent on its own VM that prints what happens and ends with 0 or 1. The lines are
+//! those that operators know from the reference product; they go to standard output, only errors to standard error.
+
+mod journal;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent::Client;
+use agent::api::Command;
+use agent::config::{self, Tls};
+use anyhow::Context;
+use clap::Parser;
+use serde::Deserialize;
+
+pub use journal::Journal;
+
+/// The command line of every errand. BOSH calls an errand without arguments.
+#[derive(Parser)]
+struct Arguments {
+    /// The errand's configuration file [default: /var/vcap/jobs/ERRAND/config.json]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Properties {
+    tls: Tls,
+}
+
+/// What an errand works with.
+pub struct Errand {
+    /// The agent on this VM.
+    pub agent: Client,
+    /// Where its lines go.
+    pub journal: Journal,
+    /// The address of this VM.
+    pub host: std::net::IpAddr,
+}
+
+/// Run an errand: read the command line and the configuration, print the first and the last line, turn an error into
+/// exit code 1.
+pub fn run<F>(name: &'static str, about: &'static str, errand: impl FnOnce(Errand) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let arguments = arguments(name, about);
+    match block_on(name, arguments, errand) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            Journal.error(&sentence(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Run an errand that is one command of the agent.
+pub fn run_command(command: Command, about: &'static str, first: &'static str, last: &'static str) -> ExitCode {
+    run(command.name(), about, async move |errand: Errand| {
+        errand.journal.line(first);
+        errand.agent.command(command, |line| errand.journal.line(line)).await?;
+        errand.journal.line(last);
+        Ok(())
+    })
+}
+
+fn arguments(name: &'static str, about: &'static str) -> Arguments {
+    use clap::{CommandFactory, FromArgMatches};
+    let matches = Arguments::command().name(name).about(about).version(env!("CARGO_PKG_VERSION")).get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn block_on<F>(name: &str, arguments: Arguments, errand: impl FnOnce(Errand) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let path = arguments.config.unwrap_or_else(|| format!("/var/vcap/jobs/{name}/config.json").into());
+    let config = config::read::<Properties>(&path)?;
+    let agent = Client::new(config.spec.ip, &config.spec.deployment, &config.properties.tls)
+        .context("prepare the connection to the agent on this VM")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    Journal.line(&format!("Started executing command: {name}"));
+    runtime.block_on(errand(Errand { agent, journal: Journal, host: config.spec.ip }))?;
+    Journal.line(&format!("Successfully executed command: {name}"));
+    Ok(())
+}
+
+/// An error and its causes in one line: the operator of an errand is the one who must know them all.
+fn sentence(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some libraries repeat their cause in their own text.
+        if !text.contains(&error.to_string()) {
+            text = format!("{text}: {error}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_each_cause_once() {
+        let error = anyhow::anyhow!("connection refused").context("ask: connection refused").context("get the status");
+        assert_eq!(sentence(error.as_ref()), "get the status: ask: connection refused");
+    }
+
+    #[test]
+    fn an_unknown_property_is_named() {
+        let error = serde_error(r#"{"tls":{"ca":"","certificate":"","private_key":""},"peer":1}"#);
+        assert!(error.contains("unknown field `peer`"), "{error}");
+    }
+
+    fn serde_error(properties: &str) -> String {
+        let directory = std::env::temp_dir().join(format!("errand-config-{}", std::process::id()));
+        let spec = r#"{"deployment":"d","name":"mysql","id":"i","index":0,"az":"z1","ip":"127.0.0.1"}"#;
+        std::fs::write(&directory, format!(r#"{{"spec":{spec},"properties":{properties}}}"#)).unwrap();
+        let error = config::read::<Properties>(&directory).err().expect("the property is unknown");
+        std::fs::remove_file(&directory).unwrap();
+        sentence(&error)
+    }
+}
