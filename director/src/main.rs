@@ -4,7 +4,7 @@
 mod cpi;
 #[expect(dead_code, reason = "until the director uses all of it")]
 mod endpoint;
-#[expect(dead_code, reason = "until the director uses all of it")]
+#[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod variables;
 #[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod vm;
