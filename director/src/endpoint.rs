@@ -1,30 +1,135 @@
 //! A deployment's stable client address, the stand-in for BOSH DNS: it forwards each connection to the one instance
 //! whose health answers 200, and cuts connections when that changes.
+//!
+//! A new connection waits for a round of questions that began after it came, so it never goes where the health was some
+//! time ago. All connections that wait share one round. Established ones are watched at a leisurely pace.
+
+mod health;
+mod verdict;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use anyhow::Context;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-/// How an instance is asked whether it is the one: `https://INSTANCE:port/path` answers 200.
-#[derive(Clone, Debug)]
-pub(crate) struct Health {
-    pub(crate) port: u16,
-    pub(crate) path: String,
-}
+pub(crate) use health::Health;
+use health::{Demand, Prober, View};
+
+/// How long a client waits while no instance is healthy: longer than a planned failover, shorter than its patience.
+const HOLD_LIMIT: Duration = Duration::from_secs(30);
+/// A server on this machine takes a connection at once, or its queue is full.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// More clients wait in the listening socket's queue. A MySQL server has far fewer sessions.
+const CONNECTIONS_LIMIT: usize = 2000;
+/// Out of file descriptors: time for some connections to end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening address. Dropping it stops it and cuts its connections.
 pub(crate) struct Endpoint {
-    _address: Ipv4Addr,
+    _tasks: JoinSet<()>,
 }
 
 impl Endpoint {
     /// Listen on `address:port`; connections go to the same port of the healthy one of `targets`.
     pub(crate) async fn start(
         address: Ipv4Addr,
-        _port: u16,
-        _health: Health,
-        _targets: watch::Receiver<Vec<Ipv4Addr>>,
+        port: u16,
+        health: Health,
+        targets: watch::Receiver<Vec<Ipv4Addr>>,
     ) -> anyhow::Result<Endpoint> {
-        Ok(Endpoint { _address: address })
+        let listener = TcpListener::bind((address, port)).await.with_context(|| {
+            format!("the client address {address}:{port} cannot be used, somebody may listen there")
+        })?;
+        let demand = Arc::new(Demand::default());
+        let (prober, view) = Prober::new(format!("{address}:{port}"), health, targets, demand.clone())?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(prober.run());
+        tasks.spawn(accept(listener, Forwarder { port, demand, view }));
+        Ok(Endpoint { _tasks: tasks })
     }
 }
+
+async fn accept(listener: TcpListener, forwarder: Forwarder) {
+    let limit = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
+    let mut connections = JoinSet::new();
+    loop {
+        let permit = tokio::select! {
+            permit = limit.clone().acquire_owned() => permit,
+            Some(_) = connections.join_next() => continue,
+        };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    let forwarder = forwarder.clone();
+                    connections.spawn(async move {
+                        forwarder.serve(client).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("cannot take a client's connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Forwarder {
+    port: u16,
+    demand: Arc<Demand>,
+    view: watch::Receiver<View>,
+}
+
+impl Forwarder {
+    /// A connection's whole life.
+    async fn serve(mut self, mut client: TcpStream) {
+        let deadline = Instant::now() + HOLD_LIMIT;
+        let Ok((leader, mut server)) = tokio::time::timeout_at(deadline, self.connect()).await else {
+            tracing::info!("a client waited in vain for a healthy instance");
+            return;
+        };
+        // Small packets of a conversation must not wait for each other. A socket that refuses is about to fail anyway.
+        let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+        let _open = self.demand.open();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+            _ = self.view.wait_for(|view| view.kept != Some(leader)) => {}
+        }
+    }
+
+    /// Wait for a healthy instance that takes the connection.
+    async fn connect(&mut self) -> (Ipv4Addr, TcpStream) {
+        loop {
+            let leader = self.leader().await;
+            let connecting = TcpStream::connect((leader, self.port));
+            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(Ok(server)) => return (leader, server),
+                Ok(Err(error)) => tracing::debug!(%leader, "the healthy instance refuses: {error}"),
+                Err(_) => tracing::debug!(%leader, "the healthy instance does not take the connection"),
+            }
+            tokio::time::sleep(health::HELD_PAUSE).await;
+        }
+    }
+
+    /// The healthy instance, by a round of questions that begins now or later.
+    async fn leader(&mut self) -> Ipv4Addr {
+        let (after, _held) = self.demand.hold();
+        let is_fresh = |view: &View| view.round > after && view.leader.is_some();
+        match self.view.wait_for(is_fresh).await.ok().and_then(|view| view.leader) {
+            Some(leader) => leader,
+            // The prober is gone: the endpoint is being dropped, and this task with it.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

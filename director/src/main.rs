@@ -2,7 +2,7 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod cpi;
-#[expect(dead_code, reason = "until the director uses all of it")]
+#[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod endpoint;
 #[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod variables;

@@ -1,0 +1,174 @@
+//! The client address in front of small instances: an HTTPS server for the health, and a server that says its name.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+const HEALTH_PORT: u16 = 28210;
+const PORT: u16 = 28211;
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A VM with an agent and a server.
+struct Instance {
+    address: Ipv4Addr,
+    status: Arc<AtomicU16>,
+    _tasks: JoinSet<()>,
+}
+
+impl Instance {
+    async fn start(address: [u8; 4], status: u16) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let address = Ipv4Addr::from(address);
+        let status = Arc::new(AtomicU16::new(status));
+        let mut tasks = JoinSet::new();
+        let certificate = rcgen::generate_simple_self_signed(["agent".to_owned()]).unwrap();
+        let key = certificate.signing_key.serialize_pem().into_bytes();
+        let tls = RustlsConfig::from_pem(certificate.cert.pem().into_bytes(), key).await.unwrap();
+        let shown = status.clone();
+        let answer = async move || match shown.load(Ordering::SeqCst) {
+            0 => std::future::pending().await,
+            status => (StatusCode::from_u16(status).unwrap(), "words"),
+        };
+        let router = Router::new().route("/v1/leader", get(answer));
+        let health = std::net::TcpListener::bind((address, HEALTH_PORT)).unwrap();
+        health.set_nonblocking(true).unwrap();
+        let server = axum_server::from_tcp_rustls(health, tls).unwrap();
+        tasks.spawn(async move { server.serve(router.into_make_service()).await.unwrap() });
+        let listener = TcpListener::bind((address, PORT)).await.unwrap();
+        tasks.spawn(echo(listener, address));
+        Self { address, status, _tasks: tasks }
+    }
+
+    fn answers(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+}
+
+/// Say the name, then everything that is said.
+async fn echo(listener: TcpListener, name: Ipv4Addr) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            let (mut read, mut write) = stream.split();
+            let _ = write.write_all(&name.octets()).await;
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        });
+    }
+}
+
+async fn endpoint(address: [u8; 4], instances: &[&Instance]) -> (Endpoint, watch::Sender<Vec<Ipv4Addr>>) {
+    let (targets, seen) = watch::channel(instances.iter().map(|instance| instance.address).collect());
+    let health = Health { port: HEALTH_PORT, path: "/v1/leader".to_owned() };
+    (Endpoint::start(address.into(), PORT, health, seen).await.unwrap(), targets)
+}
+
+/// The name that the server behind the address says, and the connection.
+async fn connect(address: [u8; 4]) -> (Ipv4Addr, TcpStream) {
+    let mut stream = TcpStream::connect((Ipv4Addr::from(address), PORT)).await.unwrap();
+    let mut name = [0; 4];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut name)).await.unwrap().unwrap();
+    (name.into(), stream)
+}
+
+async fn assert_open(stream: &mut TcpStream) {
+    let mut echo = [0; 4];
+    stream.write_all(b"ping").await.unwrap();
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut echo)).await.unwrap().unwrap();
+    assert_eq!(&echo, b"ping");
+}
+
+async fn assert_cut(stream: &mut TcpStream) {
+    let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await.unwrap();
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+}
+
+#[tokio::test]
+async fn connections_follow_the_healthy_instance_and_are_cut_when_it_changes() {
+    let (a, b) = (Instance::start([127, 82, 3, 1], 200).await, Instance::start([127, 82, 3, 2], 503).await);
+    let (_endpoint, _targets) = endpoint([127, 82, 3, 100], &[&a, &b]).await;
+    let (name, mut first) = connect([127, 82, 3, 100]).await;
+    assert_eq!(name, a.address);
+    assert_open(&mut first).await;
+
+    a.answers(503);
+    assert_cut(&mut first).await;
+    b.answers(200);
+
+    let (name, mut second) = connect([127, 82, 3, 100]).await;
+    assert_eq!(name, b.address);
+    assert_open(&mut second).await;
+}
+
+#[tokio::test]
+async fn a_connection_waits_until_somebody_is_healthy() {
+    let a = Instance::start([127, 82, 3, 3], 503).await;
+    let (_endpoint, targets) = endpoint([127, 82, 3, 101], &[]).await;
+
+    let (connected, ()) = tokio::join!(connect([127, 82, 3, 101]), async {
+        targets.send_replace(vec![a.address]);
+        // Refused at least once before it becomes healthy.
+        let mut early = TcpStream::connect((Ipv4Addr::new(127, 82, 3, 101), PORT)).await.unwrap();
+        let silence = tokio::time::timeout(Duration::from_millis(50), early.read(&mut [0])).await;
+        assert!(silence.is_err(), "nobody may answer yet: {silence:?}");
+        a.answers(200);
+    });
+
+    assert_eq!(connected.0, a.address);
+}
+
+#[tokio::test]
+async fn two_healthy_instances_get_nobody() {
+    let (a, b) = (Instance::start([127, 82, 3, 4], 200).await, Instance::start([127, 82, 3, 5], 503).await);
+    let (_endpoint, _targets) = endpoint([127, 82, 3, 102], &[&a, &b]).await;
+    let (_, mut established) = connect([127, 82, 3, 102]).await;
+
+    b.answers(200);
+
+    assert_cut(&mut established).await;
+    let mut waiting = TcpStream::connect((Ipv4Addr::new(127, 82, 3, 102), PORT)).await.unwrap();
+    let silence = tokio::time::timeout(Duration::from_millis(100), waiting.read(&mut [0])).await;
+    assert!(silence.is_err(), "{silence:?}");
+    a.answers(503);
+    assert_eq!(connect([127, 82, 3, 102]).await.0, b.address);
+}
+
+#[tokio::test]
+async fn a_hanging_follower_delays_nobody_and_a_short_silence_of_the_leader_cuts_nobody() {
+    let (a, b) = (Instance::start([127, 82, 3, 6], 200).await, Instance::start([127, 82, 3, 7], 0).await);
+    let (_endpoint, _targets) = endpoint([127, 82, 3, 103], &[&a, &b]).await;
+    let before = Instant::now();
+    let (_, mut established) = connect([127, 82, 3, 103]).await;
+    assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
+
+    a.answers(0);
+    let held = tokio::time::timeout(Duration::from_millis(1500), connect([127, 82, 3, 103])).await;
+    assert!(held.is_err(), "a new connection needs an answer");
+    assert_open(&mut established).await;
+    a.answers(200);
+
+    assert_eq!(connect([127, 82, 3, 103]).await.0, a.address);
+    assert_open(&mut established).await;
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named_and_a_dropped_endpoint_cuts_its_connections() {
+    let a = Instance::start([127, 82, 3, 8], 200).await;
+    let (running, _targets) = endpoint([127, 82, 3, 104], &[&a]).await;
+    let (_, mut established) = connect([127, 82, 3, 104]).await;
+    let health = Health { port: HEALTH_PORT, path: "/v1/leader".to_owned() };
+    let (_sender, targets) = watch::channel(Vec::new());
+    let second = Endpoint::start(Ipv4Addr::new(127, 82, 3, 104), PORT, health, targets).await;
+    assert!(format!("{:#}", second.err().unwrap()).contains("127.82.3.104:28211 cannot be used"));
+
+    drop(running);
+
+    assert_cut(&mut established).await;
+}
