@@ -1,14 +1,57 @@
 //! `tandem-director`: a BOSH director for one machine, its client subcommands, and the supervisor of one VM.
 
+mod client;
 #[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod cpi;
 #[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod endpoint;
 #[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod variables;
-#[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
 mod vm;
 
-fn main() {
-    println!("{}", env!("CARGO_PKG_VERSION"));
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A BOSH director for one machine, and a client for any director
+#[derive(Parser)]
+#[command(name = "tandem-director", version)]
+struct Cli {
+    #[command(flatten)]
+    connection: client::Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The supervisor of one VM; the director starts it
+    #[command(hide = true)]
+    Vm {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    #[command(flatten)]
+    Client(client::Command),
+}
+
+fn main() -> ExitCode {
+    let Cli { connection, command } = Cli::parse();
+    match command {
+        Command::Vm { dir } => vm::run(&dir),
+        Command::Client(command) => run(client::run(connection, command)),
+    }
+}
+
+fn run(program: impl Future<Output = ExitCode>) -> ExitCode {
+    // Both ends of TLS in this program use it; nothing else was installed before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(program),
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
