@@ -1,12 +1,36 @@
 //! `tandem-director`: a BOSH director for one machine, its client subcommands, and the supervisor of one VM.
 
+mod artifacts;
 mod client;
-#[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
+mod client_address;
+mod clock;
+mod cloud_config;
+mod config;
 mod cpi;
-#[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
+mod delete;
+mod deploy;
+mod director;
 mod endpoint;
-#[cfg_attr(not(test), expect(dead_code, reason = "until the director uses all of it"))]
+mod errand;
+mod error;
+mod file;
+mod http;
+mod instance_actions;
+mod link;
+mod lock;
+mod manifest;
+mod model;
+mod place;
+mod plan;
+mod release;
+mod render;
+mod resurrect;
+mod serve;
+mod store;
+mod task;
+mod tls;
 mod variables;
+mod vitals;
 mod vm;
 
 use std::path::PathBuf;
@@ -26,6 +50,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Be the director
+    Serve {
+        /// The director's config file
+        #[arg(long, value_name = "FILE", default_value = "director.yml")]
+        config: PathBuf,
+    },
     /// The supervisor of one VM; the director starts it
     #[command(hide = true)]
     Vm {
@@ -39,6 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { connection, command } = Cli::parse();
     match command {
+        Command::Serve { config } => run(serve::run(&config)),
         Command::Vm { dir } => vm::run(&dir),
         Command::Client(command) => run(client::run(connection, command)),
     }

@@ -1,0 +1,152 @@
+//! What a `create deployment` task does: check and place, end what is obsolete, make the missing VMs, then update the
+//! instances in turn, canaries first. The converging `stop`, `start`, `restart` and `recreate` are the same task with
+//! the stored manifest and one change on top.
+
+mod enter;
+pub(crate) mod turn;
+
+use std::sync::Arc;
+
+use crate::director::{Director, VMS_IN_FLIGHT, side_by_side};
+use crate::error::Result;
+use crate::manifest::update::Overrides;
+use crate::manifest::{Group, Manifest};
+use crate::model::{DesiredState, Instance, Revision};
+use crate::plan::{self, Force, Wanted};
+use crate::render::{Site, render};
+use crate::task::Running;
+pub(crate) use enter::find_or_create;
+use turn::{Subject, Turn};
+
+pub(crate) struct Order {
+    pub(crate) deployment: String,
+    pub(crate) revision: Revision,
+    pub(crate) change: Change,
+    pub(crate) overrides: Overrides,
+    /// Replace VMs whose supervisor is gone, instead of failing.
+    pub(crate) fix: bool,
+    pub(crate) dry_run: bool,
+}
+
+/// What is asked for beyond the manifest, and of which instances.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) whom: Whom,
+    pub(crate) state: Option<DesiredState>,
+    pub(crate) force: Force,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Whom {
+    #[default]
+    Everybody,
+    Group(String),
+    /// By id.
+    Instance(String),
+}
+
+/// A deployment that is checked, placed and observed: everything is known before anything is done.
+struct Prepared {
+    manifest: Manifest,
+    revision: u64,
+    obsolete: Vec<Instance>,
+    turns: Vec<Turn>,
+}
+
+impl Change {
+    fn wanted(&self, instance: &Instance) -> Wanted {
+        let is_meant = match &self.whom {
+            Whom::Everybody => true,
+            Whom::Group(group) => instance.group == *group,
+            Whom::Instance(id) => instance.id == *id,
+        };
+        let force = if is_meant { self.force } else { Force::Nothing };
+        Wanted { state: self.state.filter(|_| is_meant).unwrap_or(instance.state), force }
+    }
+}
+
+pub(crate) async fn deploy(director: Arc<Director>, task: Running, order: Order) -> Result<String> {
+    let _lock = director.locks.acquire(&order.deployment, &task).await?;
+    let preparing = task.stage("Preparing deployment", &[], Some(1));
+    let prepared = preparing.step("Preparing deployment", prepare(&director, &order)).await?;
+    let result = format!("/deployments/{}", order.deployment);
+    let Some(mut prepared) = prepared else { return Ok(result) };
+    let subject = Subject { director: &director, task: &task, deployment: &order.deployment };
+
+    director.client_addresses.follow(&director.store.read()).await?;
+    delete_obsolete(subject, &prepared.obsolete).await?;
+    create_missing_vms(subject, &mut prepared.turns).await?;
+    for group in &prepared.manifest.groups {
+        update_group(subject, group, &prepared.turns, order.overrides).await?;
+    }
+    enter::succeed(&director, &order.deployment, prepared.revision, &prepared.manifest).await?;
+    Ok(result)
+}
+
+/// `None` for a dry run, which ends when everything is checked.
+async fn prepare(director: &Director, order: &Order) -> Result<Option<Prepared>> {
+    let manifest = director.resolve(&order.deployment, &order.revision).await?;
+    if order.dry_run {
+        return Ok(None);
+    }
+    let entered = enter::enter(director, order, &manifest).await?;
+    let mut turns = Vec::new();
+    for group in &manifest.groups {
+        for instance in entered.instances.iter().filter(|instance| instance.group == group.name) {
+            let site = Site {
+                deployment: &order.deployment,
+                manifest: &manifest,
+                release: &director.release,
+                instances: &entered.instances,
+            };
+            let rendered = render(site, group, instance)?;
+            let wanted = order.change.wanted(instance);
+            turns.push(Turn::new(instance.clone(), group, entered.revision, rendered, wanted));
+        }
+    }
+    for turn in &mut turns {
+        turn.observe(director, order.fix).await?;
+    }
+    Ok(Some(Prepared { manifest, revision: entered.revision, obsolete: entered.obsolete, turns }))
+}
+
+async fn delete_obsolete(subject: Subject<'_>, obsolete: &[Instance]) -> Result<()> {
+    let stage = subject.task.stage("Deleting unneeded instances", &[], Some(obsolete.len()));
+    let work = obsolete.iter().map(|instance| {
+        let stage = &stage;
+        async move { stage.step(&instance.title(), turn::delete(subject, instance, false)).await }
+    });
+    side_by_side(VMS_IN_FLIGHT, work.collect()).await
+}
+
+async fn create_missing_vms(subject: Subject<'_>, turns: &mut [Turn]) -> Result<()> {
+    subject.task.check()?;
+    let missing: Vec<&mut Turn> = turns.iter_mut().filter(|turn| turn.steps.is_missing_vm()).collect();
+    let stage = subject.task.stage("Creating missing vms", &[], Some(missing.len()));
+    let work = missing.into_iter().map(|turn| {
+        let stage = &stage;
+        async move { stage.step(&turn.instance.title(), turn.create_vm(subject)).await }
+    });
+    side_by_side(VMS_IN_FLIGHT, work.collect()).await
+}
+
+async fn update_group(subject: Subject<'_>, group: &Group, turns: &[Turn], overrides: Overrides) -> Result<()> {
+    let changing: Vec<&Turn> =
+        turns.iter().filter(|turn| turn.instance.group == group.name && turn.has_work()).collect();
+    let update = group.update;
+    let canaries = overrides.canaries.unwrap_or(update.canaries).of(group.instances as usize);
+    let in_flight = overrides.max_in_flight.unwrap_or(update.max_in_flight).of(group.instances as usize);
+    let order = plan::turns(changing.len(), canaries, in_flight);
+    let stage = subject.task.stage("Updating instance", &[&group.name], Some(changing.len()));
+    let (first, rest) = changing.split_at(order.canaries);
+    let work = first.iter().map(|turn| {
+        let (stage, title) = (&stage, format!("{} (canary)", turn.instance.title()));
+        async move { stage.step(&title, turn.update(subject, update.canary_watch)).await }
+    });
+    side_by_side(order.canaries_in_flight, work.collect()).await?;
+    let work = rest.iter().map(|turn| {
+        let stage = &stage;
+        async move { stage.step(&turn.instance.title(), turn.update(subject, update.update_watch)).await }
+    });
+    side_by_side(order.in_flight, work.collect()).await
+}

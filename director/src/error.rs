@@ -1,0 +1,132 @@
+//! What the director says when it refuses or fails: BOSH's error codes with a sentence, the same in an HTTP answer and in
+//! the last event of a task.
+
+use axum::http::StatusCode;
+
+/// A refusal or a failure, in BOSH's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{description}")]
+pub(crate) struct Error {
+    pub(crate) code: Code,
+    pub(crate) description: String,
+}
+
+/// BOSH's error codes, as many as this director uses (src/bosh-director/lib/bosh/director/errors.rb).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Code {
+    Generic = 100,
+    TaskNotFound = 10_000,
+    TaskCancelled = 10_001,
+    ReleaseNotFound = 30_005,
+    ReleaseVersionNotFound = 30_006,
+    ValidationMissingField = 40_001,
+    ValidationInvalid = 40_002,
+    DeploymentNotFound = 70_000,
+    InstanceNotFound = 70_001,
+    InstanceInvalidIndex = 70_002,
+    ErrandNotFound = 70_009,
+    ContextIdInvalid = 70_010,
+    NoFreeAddress = 130_010,
+    UnknownRelease = 140_002,
+    UnknownVmType = 140_004,
+    InvalidJobState = 140_007,
+    UnknownDiskType = 140_012,
+    UnknownNetwork = 150_001,
+    NetworkMissingAz = 150_006,
+    InvalidNetworkRange = 160_010,
+    InvalidWatchTime = 180_001,
+    UnknownJob = 190_012,
+    MissingParameter = 190_024,
+    UnknownConfigs = 190_025,
+    NotRunningAfterUpdate = 400_007,
+    InvalidYaml = 440_001,
+    ConfigInvalid = 440_010,
+    ConfigInvalidYaml = 440_011,
+    ConfigNotFound = 440_012,
+    AgentTimeout = 450_002,
+    ErrandOnStoppedInstance = 510_000,
+    VariableInvalid = 540_005,
+    Unauthorized = 600_000,
+    LinkNotFound = 810_000,
+    LinkInvalidPayload = 810_001,
+    LinkProviderNotFound = 810_002,
+    LinkMissingId = 810_006,
+    LinkProviderNotShared = 810_009,
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn new(code: Code, description: impl Into<String>) -> Self {
+        Self { code, description: description.into() }
+    }
+
+    pub(crate) fn no_deployment(name: &str) -> Self {
+        Self::new(Code::DeploymentNotFound, format!("Deployment '{name}' doesn't exist"))
+    }
+
+    pub(crate) fn no_task(id: &str) -> Self {
+        Self::new(Code::TaskNotFound, format!("Task {id} not found"))
+    }
+
+    pub(crate) fn cancelled(task: u64) -> Self {
+        Self::new(Code::TaskCancelled, format!("Task {task} cancelled"))
+    }
+}
+
+/// What has no code of its own in BOSH: the whole chain of causes, because those who use a director are operators.
+impl From<anyhow::Error> for Error {
+    fn from(cause: anyhow::Error) -> Self {
+        Self::new(Code::Generic, format!("{cause:#}"))
+    }
+}
+
+impl Code {
+    pub(crate) fn number(self) -> u32 {
+        self as u32
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::TaskNotFound
+            | Self::ReleaseNotFound
+            | Self::ReleaseVersionNotFound
+            | Self::DeploymentNotFound
+            | Self::InstanceNotFound
+            | Self::ErrandNotFound
+            | Self::ConfigNotFound
+            | Self::LinkNotFound => StatusCode::NOT_FOUND,
+            Self::Generic => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::LinkProviderNotShared => StatusCode::FORBIDDEN,
+            Self::TaskCancelled
+            | Self::ValidationMissingField
+            | Self::ValidationInvalid
+            | Self::InstanceInvalidIndex
+            | Self::ContextIdInvalid
+            | Self::NoFreeAddress
+            | Self::UnknownRelease
+            | Self::UnknownVmType
+            | Self::InvalidJobState
+            | Self::UnknownDiskType
+            | Self::UnknownNetwork
+            | Self::NetworkMissingAz
+            | Self::InvalidNetworkRange
+            | Self::InvalidWatchTime
+            | Self::UnknownJob
+            | Self::MissingParameter
+            | Self::UnknownConfigs
+            | Self::NotRunningAfterUpdate
+            | Self::InvalidYaml
+            | Self::ConfigInvalid
+            | Self::ConfigInvalidYaml
+            | Self::AgentTimeout
+            | Self::ErrandOnStoppedInstance
+            | Self::VariableInvalid
+            | Self::LinkInvalidPayload
+            | Self::LinkProviderNotFound
+            | Self::LinkMissingId => StatusCode::BAD_REQUEST,
+        }
+    }
+}

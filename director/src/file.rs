@@ -1,0 +1,39 @@
+//! Files that are whole or absent: written beside, flushed to the disk, renamed. Only the owner can read them.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Replace a file: a reader, also one after a crash, finds the old text or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+/// Add to the end of a file.
+pub(crate) fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path).and_then(|mut file| file.write_all(bytes))
+    };
+    write().with_context(|| format!("append to {}", path.display()))
+}
+
+/// A directory for us alone, made if it is missing.
+pub(crate) fn private_directory(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("make the directory {}", path.display()))
+}

@@ -1,0 +1,78 @@
+//! The director API. Every route stands on this page; the handlers translate, and what takes time is a task.
+
+mod answer;
+mod configs;
+mod deployments;
+mod disks;
+mod errands;
+mod info;
+mod instances;
+mod jobs;
+mod links;
+mod requester;
+mod settings;
+mod tasks;
+mod variables;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post, put};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::director::Director;
+
+/// No manifest and no config is larger.
+const LARGEST_BODY: usize = 4 << 20;
+/// Handlers only read and write the director's memory, so this is generous.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
+
+type App = Arc<Director>;
+
+pub(crate) fn router(director: App) -> Router {
+    let named = Router::new()
+        .route("/deployments", get(deployments::list).post(deployments::deploy))
+        .route("/deployments/{deployment}", get(deployments::get).delete(deployments::delete))
+        .route("/deployments/{deployment}/instances", get(instances::instances))
+        .route("/deployments/{deployment}/vms", get(instances::vms))
+        .route("/deployments/{deployment}/errands", get(errands::list))
+        .route("/deployments/{deployment}/errands/{errand}/runs", post(errands::run))
+        .route("/deployments/{deployment}/variables", get(variables::list))
+        .route("/deployments/{deployment}/jobs/{group}", put(jobs::change_group))
+        .route("/deployments/{deployment}/jobs/{group}/{id}", get(jobs::get).put(jobs::change_instance))
+        .route("/deployments/{deployment}/instance_groups/{group}/{id}/actions/{action}", post(jobs::act))
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/cancel", post(tasks::cancel_many))
+        .route("/tasks/{id}", get(tasks::get))
+        .route("/tasks/{id}/output", get(tasks::output))
+        .route("/task/{id}", delete(tasks::cancel))
+        .route("/vms/{cid}", delete(disks::delete_vm))
+        .route("/disks", get(disks::list))
+        .route("/orphan_disks", get(disks::list))
+        .route("/disks/{cid}", delete(disks::delete))
+        .route("/cleanup", post(disks::clean_up))
+        .route("/cloud_configs", get(configs::list_cloud).post(configs::update_cloud))
+        .route("/configs", get(configs::list).post(configs::update))
+        .route("/configs/{id}", get(configs::get))
+        .route("/locks", get(settings::locks))
+        .route("/resurrection", get(settings::resurrection).put(settings::set_resurrection))
+        .route("/link_providers", get(links::providers))
+        .route("/links", get(links::list).post(links::create))
+        .route("/links/{id}", delete(links::delete))
+        .route("/link_address", get(links::address))
+        .layer(from_fn_with_state(director.clone(), requester::authenticate));
+    Router::new()
+        .route("/info", get(info::get))
+        .merge(named)
+        .fallback(answer::no_endpoint)
+        .method_not_allowed_fallback(answer::no_endpoint)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST_REQUEST))
+        .layer(CatchPanicLayer::new())
+        .with_state(director)
+}

@@ -1,0 +1,57 @@
+//! Orphaned disks, VMs by their CID, `clean-up`.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::App;
+use super::answer::{self, Answer};
+use super::requester::Requester;
+use crate::artifacts;
+use crate::task::record::Kind;
+
+#[derive(Deserialize)]
+struct CleanUp {
+    #[serde(default)]
+    config: CleanUpConfig,
+}
+
+/// `remove_all` makes no difference here: there are no releases and stemcells to keep.
+#[derive(Default, Deserialize)]
+struct CleanUpConfig {
+    #[serde(default)]
+    keep_orphaned_disks: bool,
+}
+
+pub(super) async fn list(State(app): State<App>) -> Answer {
+    let model = app.store.read();
+    let row = |orphan: &crate::model::OrphanDisk| {
+        json!({"disk_cid": orphan.disk.cid, "size": orphan.disk.size_mb, "az": orphan.az,
+            "deployment_name": orphan.deployment, "instance_name": orphan.instance, "cloud_properties": {},
+            "orphaned_at": orphan.orphaned_at})
+    };
+    answer::json(&model.shared.orphan_disks.iter().map(row).collect::<Vec<Value>>())
+}
+
+pub(super) async fn delete(State(app): State<App>, requester: Requester, Path(cid): Path<String>) -> Answer {
+    let order = requester.order(Kind::DeleteOrphanDisks, "delete orphan disks", None);
+    let director = app.clone();
+    let id = app.tasks.submit(order, move |task| artifacts::delete_orphan_disk(director, task, cid)).await?;
+    answer::see_task(&requester.host, id)
+}
+
+pub(super) async fn delete_vm(State(app): State<App>, requester: Requester, Path(cid): Path<String>) -> Answer {
+    let order = requester.order(Kind::DeleteVm, format!("delete vm {cid}"), None);
+    let director = app.clone();
+    let id = app.tasks.submit(order, move |task| artifacts::delete_vm(director, task, cid)).await?;
+    answer::see_task(&requester.host, id)
+}
+
+pub(super) async fn clean_up(State(app): State<App>, requester: Requester, body: Bytes) -> Answer {
+    let CleanUp { config } = answer::from_json(&body)?;
+    let order = requester.order(Kind::CleanupArtifacts, "delete artifacts", None);
+    let (director, keep) = (app.clone(), config.keep_orphaned_disks);
+    let id = app.tasks.submit(order, move |task| artifacts::clean_up(director, task, keep)).await?;
+    answer::see_task(&requester.host, id)
+}

@@ -1,0 +1,311 @@
+//! The task queue: everything that takes time is a task with a number, a state and growing outputs. A bounded number of
+//! workers takes them in order.
+//!
+//! ```text
+//! queued -> processing -> done | error
+//!    |          '-> cancelling -> cancelled        (a task may end in `done` before it sees the cancellation)
+//!    '-> cancelled
+//! ```
+
+pub(crate) mod log;
+pub(crate) mod range;
+pub(crate) mod record;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Result};
+use crate::file;
+use log::Log;
+use record::{Filter, Kind, Record, State};
+
+/// How many tasks run at the same time. A task that waits for a deployment's lock keeps its worker, as in BOSH.
+const WORKERS: usize = 32;
+/// How many tasks may wait for a worker.
+const QUEUE: usize = 4096;
+/// How many tasks are remembered after their end.
+const KEPT: usize = 2000;
+/// A task's `result` is this long at most; the whole text is in its events.
+const RESULT_LENGTH: usize = 128;
+
+pub(crate) struct Tasks {
+    directory: PathBuf,
+    entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    workers: Arc<Semaphore>,
+    tracker: TaskTracker,
+}
+
+/// What a request asks to be done.
+pub(crate) struct Order {
+    pub(crate) kind: Kind,
+    pub(crate) description: String,
+    pub(crate) deployment: Option<String>,
+    pub(crate) user: String,
+    pub(crate) context_id: String,
+}
+
+/// What the work of a task sees of it: its number, its outputs, and whether somebody cancelled it.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) id: u64,
+    pub(crate) description: String,
+    pub(crate) cancelled: CancellationToken,
+    log: Log,
+}
+
+struct Entry {
+    record: Mutex<Record>,
+    cancelled: CancellationToken,
+    directory: PathBuf,
+}
+
+impl Deref for Running {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Running {
+    /// To be asked between two steps.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancelled.is_cancelled() { Err(Error::cancelled(self.id)) } else { Ok(()) }
+    }
+}
+
+impl Tasks {
+    /// Tasks that ran when the director died are over: nobody works on them any more.
+    pub(crate) fn open(state: &Path) -> anyhow::Result<Self> {
+        let directory = state.join("tasks");
+        file::private_directory(&directory)?;
+        let mut entries = BTreeMap::new();
+        for entry in std::fs::read_dir(&directory).context("list the stored tasks")? {
+            let directory = entry.context("list the stored tasks")?.path();
+            let Some(record) = read(&directory) else { continue };
+            entries.insert(record.id, Arc::new(Entry::new(record, directory)));
+        }
+        let tasks = Self {
+            directory,
+            entries: Mutex::new(entries),
+            workers: Arc::new(Semaphore::new(WORKERS)),
+            tracker: TaskTracker::new(),
+        };
+        tasks.end_what_was_running()?;
+        Ok(tasks)
+    }
+
+    /// Queue a task. It is on disk when this returns, so its number stays good.
+    pub(crate) async fn submit<W, F>(&self, order: Order, work: W) -> Result<u64>
+    where
+        W: FnOnce(Running) -> F + Send + 'static,
+        F: Future<Output = Result<String>> + Send + 'static,
+    {
+        let entry = self.enter(order)?;
+        let (id, stored) = (entry.lock().id, entry.clone());
+        tokio::task::spawn_blocking(move || stored.save()).await.context("store a task")??;
+        let workers = self.workers.clone();
+        self.tracker.spawn(async move {
+            let ran = tokio::select! {
+                biased;
+                () = entry.cancelled.cancelled() => Err(Error::cancelled(id)),
+                permit = workers.acquire_owned() => run(&entry, permit.is_ok(), work).await,
+            };
+            entry.finish(ran).await;
+        });
+        Ok(id)
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Record> {
+        self.entry(id).map(|entry| entry.lock().clone())
+    }
+
+    pub(crate) fn list(&self, filter: &Filter) -> Vec<Record> {
+        let entries: Vec<_> = self.lock().values().cloned().collect();
+        record::select(entries.iter().map(|entry| entry.lock().clone()), filter)
+    }
+
+    /// The file of one output of a task.
+    pub(crate) fn output(&self, id: u64, kind: &str) -> Option<PathBuf> {
+        self.entry(id).map(|entry| entry.directory.join(kind))
+    }
+
+    /// Ask a task to stop. The refusal is the plain text of a real director.
+    pub(crate) fn cancel(&self, id: u64) -> std::result::Result<(), String> {
+        let entry = self.entry(id).ok_or_else(|| format!("Task {id} not found"))?;
+        let mut record = entry.lock();
+        match record.state {
+            State::Queued | State::Processing => record.state = State::Cancelling,
+            State::Cancelling => {}
+            State::Cancelled | State::Done | State::Error => {
+                return Err(format!("Cannot cancel task {id}: invalid state ({})", record.state.name()));
+            }
+        }
+        entry.cancelled.cancel();
+        Ok(())
+    }
+
+    /// Wait for the tasks that run; what takes longer than the caller waits is an error at the next start.
+    pub(crate) async fn close(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn enter(&self, order: Order) -> Result<Arc<Entry>> {
+        let mut entries = self.lock();
+        let waiting = entries.values().filter(|entry| !entry.lock().state.is_final()).count();
+        if waiting >= QUEUE {
+            return Err(anyhow::anyhow!("{waiting} tasks are waiting already; try again when some have ended").into());
+        }
+        forget_old(&mut entries);
+        let id = entries.last_key_value().map_or(1, |(last, _)| last + 1);
+        let entry = Arc::new(Entry::new(queued(id, order), self.directory.join(id.to_string())));
+        entry.prepare()?;
+        entries.insert(id, entry.clone());
+        Ok(entry)
+    }
+
+    fn end_what_was_running(&self) -> anyhow::Result<()> {
+        for entry in self.lock().values().filter(|entry| !entry.lock().state.is_final()) {
+            let (state, now) = (State::Error, OffsetDateTime::now_utc().unix_timestamp());
+            let failure = anyhow::anyhow!("The director stopped while the task was running").into();
+            Log::new(entry.directory.clone()).failure(&failure);
+            {
+                let mut record = entry.lock();
+                (record.state, record.timestamp) = (state, Some(now));
+                record.result = Some(failure.description);
+            }
+            entry.save()?;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, id: u64) -> Option<Arc<Entry>> {
+        self.lock().get(&id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(record: Record, directory: PathBuf) -> Self {
+        Self { record: Mutex::new(record), cancelled: CancellationToken::new(), directory }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A real director has all three outputs from the first moment on.
+    fn prepare(&self) -> anyhow::Result<()> {
+        file::private_directory(&self.directory)?;
+        ["event", "result", "debug"].iter().try_for_each(|output| file::append(&self.directory.join(output), b""))
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        let record = serde_json::to_vec_pretty(&*self.lock())?;
+        file::replace(&self.directory.join("task.json"), &record)
+    }
+
+    fn begin(&self) -> Running {
+        let mut record = self.lock();
+        if record.state == State::Queued {
+            record.state = State::Processing;
+        }
+        record.started_at = Some(OffsetDateTime::now_utc().unix_timestamp());
+        let log = Log::new(self.directory.clone());
+        Running { id: record.id, description: record.description.clone(), cancelled: self.cancelled.clone(), log }
+    }
+
+    /// The end is on disk before anybody sees it: what was reported as done stays done.
+    async fn finish(self: &Arc<Self>, ran: Result<String>) {
+        let ended = self.ended(ran);
+        let (path, bytes) = (self.directory.join("task.json"), serde_json::to_vec_pretty(&ended));
+        let saved = tokio::task::spawn_blocking(move || file::replace(&path, &bytes?)).await;
+        if let Err(error) = saved.map_err(anyhow::Error::from).flatten() {
+            tracing::error!(task_id = ended.id, error = format!("{error:#}"), "cannot store the end of a task");
+        }
+        tracing::info!(task_id = ended.id, state = ended.state.name(), description = ended.description, "task ended");
+        *self.lock() = ended;
+    }
+
+    fn ended(&self, ran: Result<String>) -> Record {
+        let mut record = self.lock().clone();
+        record.timestamp = Some(OffsetDateTime::now_utc().unix_timestamp());
+        match ran {
+            Ok(result) => (record.state, record.result) = (State::Done, Some(shorten(result))),
+            Err(error) => {
+                Log::new(self.directory.clone()).failure(&error);
+                let cancelled = self.cancelled.is_cancelled();
+                record.state = if cancelled { State::Cancelled } else { State::Error };
+                record.result = Some(if cancelled { "task cancelled".to_owned() } else { shorten(error.description) });
+            }
+        }
+        record
+    }
+}
+
+/// A task of its own, so that a panic in the work is the task's error and not the director's end.
+async fn run<W, F>(entry: &Arc<Entry>, may_run: bool, work: W) -> Result<String>
+where
+    W: FnOnce(Running) -> F,
+    F: Future<Output = Result<String>> + Send + 'static,
+{
+    if !may_run {
+        return Err(anyhow::anyhow!("the director is stopping").into());
+    }
+    let running = entry.begin();
+    tokio::spawn(work(running)).await.unwrap_or_else(|cause| Err(anyhow::anyhow!("the task broke off: {cause}").into()))
+}
+
+fn queued(id: u64, order: Order) -> Record {
+    let Order { kind, description, deployment, user, context_id } = order;
+    let state = State::Queued;
+    Record {
+        id,
+        state,
+        description,
+        timestamp: None,
+        started_at: None,
+        result: None,
+        user,
+        deployment,
+        context_id,
+        kind,
+    }
+}
+
+/// A directory without a readable record is one whose task was never answered for.
+fn read(directory: &Path) -> Option<Record> {
+    serde_json::from_slice(&std::fs::read(directory.join("task.json")).ok()?).ok()
+}
+
+fn forget_old(entries: &mut BTreeMap<u64, Arc<Entry>>) {
+    while entries.len() >= KEPT {
+        let Some(oldest) = entries.iter().find(|(_, entry)| entry.lock().state.is_final()).map(|(id, _)| *id) else {
+            return;
+        };
+        let Some(entry) = entries.remove(&oldest) else { return };
+        if let Err(error) = std::fs::remove_dir_all(&entry.directory) {
+            tracing::warn!(task_id = oldest, %error, "cannot remove the outputs of an old task");
+        }
+    }
+}
+
+fn shorten(text: String) -> String {
+    if text.chars().count() <= RESULT_LENGTH {
+        return text;
+    }
+    text.chars().take(RESULT_LENGTH - 3).chain("...".chars()).collect()
+}
