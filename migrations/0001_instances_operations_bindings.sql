@@ -29,8 +29,8 @@ CREATE TABLE operations (
     description TEXT   NOT NULL CHECK (description <> ''),
     request_id  TEXT   NOT NULL,                    -- what joins the user's report with the log
     halts       TEXT   REFERENCES operations (id) ON DELETE CASCADE,  -- the creation that this deletion interrupted
-    sent        TEXT   CHECK (sent IN ('deploy', 'run errand', 'delete deployment')),
-    task_id     BIGINT,                             -- the director's answer to what was sent; none: the answer was lost
+    sent        TEXT   CHECK (sent IN ('deploy', 'run errand', 'delete deployment')),  -- recorded before it is sent
+    sent_after  BIGINT NOT NULL DEFAULT 0,          -- the operation's newest task by then; a newer one is the answer
     started_at  BIGINT NOT NULL,
     due_at      BIGINT NOT NULL,
     deadline_at BIGINT NOT NULL,

@@ -1,0 +1,260 @@
+//! The state machine of a service instance: what to do next for one operation, from what is wished and what is seen.
+//! Pure: no clock, no network, no database. It may be asked at any time, by any process, after any crash.
+//!
+//! ```text
+//! create   Send(Deploy) ─ task ─ [pair: Send(RunErrand) ─ task] ─ AskServers ─ Done
+//! delete   [Cancel the halted creation's task ─] Send(DeleteDeployment) ─ task ─ deployment absent ─ Done
+//! ```
+//!
+//! * Nothing is sent twice: while a task of the same act is unfinished, or an answer may still be on its way
+//!   (`in_doubt`), the step is `Wait`.
+//! * A task that died for a reason of the director's own (its lock, its worker) is sent again, [`ATTEMPTS`] times.
+//! * `Done` is said of facts only: servers that say so themselves, a deployment that the director does not know.
+//! * Every operation ends: what is not done at the deadline fails.
+
+mod servers;
+#[cfg(test)]
+mod tests;
+
+use crate::bosh::TaskId;
+
+pub(crate) use servers::{Answer, Servers, readiness};
+
+/// How often one act is sent before the operation fails.
+pub(crate) const ATTEMPTS: usize = 5;
+
+/// What the operation wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Create { is_pair: bool },
+    Delete,
+}
+
+/// What the row of the operation says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Desired {
+    pub(crate) wish: Wish,
+    pub(crate) submission: Option<Submission>,
+    pub(crate) is_overdue: bool,
+}
+
+/// The last request of this operation to the director, recorded before it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Submission {
+    pub(crate) act: Act,
+    /// The operation's newest task at that moment: a newer one is the answer to this request.
+    pub(crate) after: TaskId,
+}
+
+/// What is asked of the director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Deploy,
+    RunErrand,
+    DeleteDeployment,
+}
+
+/// What is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Observed {
+    /// The director's tasks for this operation, oldest first.
+    pub(crate) tasks: Vec<Task>,
+    /// Unfinished tasks on the deployment that are not this operation's. Looked at for a deletion only.
+    pub(crate) others: Vec<OtherTask>,
+    /// The director knows the deployment. Looked at for a deletion only.
+    pub(crate) is_deployed: bool,
+    /// A request was sent, no task of it is seen, and it may still arrive.
+    pub(crate) in_doubt: bool,
+    pub(crate) servers: Servers,
+}
+
+/// A task of this operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) act: Act,
+    pub(crate) state: TaskState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TaskState {
+    Unfinished,
+    /// Done, and for an errand: with exit code 0 on every instance.
+    Done,
+    Failed(Failure),
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The director's own trouble (its lock, its worker): the same request may succeed.
+    pub(crate) is_transient: bool,
+    /// For the operator's log, never for the user.
+    pub(crate) cause: String,
+}
+
+/// Somebody else's task on the deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OtherTask {
+    pub(crate) id: TaskId,
+    /// It belongs to the creation that this deletion halts, and nobody has cancelled it yet.
+    pub(crate) is_to_be_cancelled: bool,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Deploy,
+    RunErrand,
+    DeleteDeployment {
+        force: bool,
+    },
+    Cancel(TaskId),
+    /// Everything was done; let the servers themselves say so.
+    AskServers,
+    /// The sentence that last_operation shows.
+    Wait(String),
+    Done,
+    Fail(Ending),
+}
+
+/// How an operation fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// For the user.
+    pub(crate) sentence: &'static str,
+    /// The task to look at.
+    pub(crate) task: Option<TaskId>,
+    /// For the operator's log.
+    pub(crate) cause: String,
+}
+
+/// The next step of an operation.
+pub(crate) fn next_step(desired: &Desired, observed: &Observed) -> Step {
+    let step = match desired.wish {
+        Wish::Create { is_pair } => next_of_create(is_pair, desired, observed),
+        Wish::Delete => next_of_delete(observed),
+    };
+    match step {
+        Step::Done | Step::Fail(_) => step,
+        step if desired.is_overdue => Step::Fail(Ending {
+            sentence: "It did not finish in time.",
+            task: observed.tasks.last().map(|task| task.id),
+            cause: format!("the deadline passed; the next step would have been {step:?}"),
+        }),
+        step => step,
+    }
+}
+
+/// Whether something was sent whose task is not seen.
+pub(crate) fn is_unanswered(submission: Option<Submission>, newest: Option<TaskId>) -> bool {
+    submission.is_some_and(|sent| newest.is_none_or(|newest| newest <= sent.after))
+}
+
+fn next_of_create(is_pair: bool, desired: &Desired, observed: &Observed) -> Step {
+    // The director forgets old tasks: a recorded errand says that the deployment was done.
+    let has_sent_errand = desired.submission.is_some_and(|sent| sent.act == Act::RunErrand);
+    if !has_sent_errand {
+        match progress(Act::Deploy, observed) {
+            Progress::Done => {}
+            Progress::Unsent => return Step::Deploy,
+            Progress::Waiting(None) => return wait("provisioning", "asking the director about the deployment", None),
+            Progress::Waiting(task) => return wait("provisioning", "creating the virtual machines", task),
+            Progress::Failed(task, cause) => {
+                let sentence = "The virtual machines could not be created.";
+                return Step::Fail(Ending { sentence, task: Some(task), cause });
+            }
+        }
+    }
+    if is_pair {
+        match progress(Act::RunErrand, observed) {
+            Progress::Done => {}
+            Progress::Unsent => return Step::RunErrand,
+            Progress::Waiting(None) => return wait("provisioning", "asking the director about the errand", None),
+            Progress::Waiting(task) => return wait("provisioning", "configuring replication", task),
+            Progress::Failed(task, cause) => {
+                let sentence = "Replication between the two servers could not be configured.";
+                return Step::Fail(Ending { sentence, task: Some(task), cause });
+            }
+        }
+    }
+    match &observed.servers {
+        Servers::NotAsked => Step::AskServers,
+        Servers::NotReady(why) => wait("provisioning", why, None),
+        Servers::Ready => Step::Done,
+    }
+}
+
+fn next_of_delete(observed: &Observed) -> Step {
+    if let Some(task) = unfinished(Act::DeleteDeployment, observed) {
+        return wait("deletion", "deleting the virtual machines", Some(task));
+    }
+    if let Some(task) = observed.others.iter().find(|task| task.is_to_be_cancelled) {
+        return Step::Cancel(task.id);
+    }
+    if let Some(task) = observed.others.first() {
+        return wait("deletion", "waiting for another task on the deployment", Some(task.id));
+    }
+    if observed.in_doubt {
+        return wait("deletion", "asking the director about the deployment", None);
+    }
+    if !observed.is_deployed {
+        return Step::Done;
+    }
+    let failures: Vec<(TaskId, &Failure)> = failures(Act::DeleteDeployment, observed).collect();
+    match failures.last() {
+        Some((task, failure)) if failures.len() >= ATTEMPTS => Step::Fail(Ending {
+            sentence: "The virtual machines could not be deleted.",
+            task: Some(*task),
+            cause: failure.cause.clone(),
+        }),
+        // A plain deletion stops half-way at a VM that does not answer; only force gets past it.
+        _ => Step::DeleteDeployment { force: failures.iter().any(|(_, failure)| !failure.is_transient) },
+    }
+}
+
+/// How far one act is.
+enum Progress {
+    Unsent,
+    Waiting(Option<TaskId>),
+    Done,
+    Failed(TaskId, String),
+}
+
+fn progress(act: Act, observed: &Observed) -> Progress {
+    // Two tasks for one request happen (a lost answer): the one that lives or lived counts, not the newest.
+    if let Some(task) = unfinished(act, observed) {
+        return Progress::Waiting(Some(task));
+    }
+    if observed.tasks.iter().any(|task| task.act == act && task.state == TaskState::Done) {
+        return Progress::Done;
+    }
+    if observed.in_doubt {
+        return Progress::Waiting(None);
+    }
+    let attempts = failures(act, observed).count();
+    match failures(act, observed).last() {
+        Some((task, failure)) if !failure.is_transient || attempts >= ATTEMPTS => {
+            Progress::Failed(task, failure.cause.clone())
+        }
+        Some(_) | None => Progress::Unsent,
+    }
+}
+
+fn unfinished(act: Act, observed: &Observed) -> Option<TaskId> {
+    observed.tasks.iter().find(|task| task.act == act && task.state == TaskState::Unfinished).map(|task| task.id)
+}
+
+fn failures(act: Act, observed: &Observed) -> impl Iterator<Item = (TaskId, &Failure)> {
+    observed.tasks.iter().filter(move |task| task.act == act).filter_map(|task| match &task.state {
+        TaskState::Failed(failure) => Some((task.id, failure)),
+        TaskState::Unfinished | TaskState::Done => None,
+    })
+}
+
+fn wait(operation: &str, what: &str, task: Option<TaskId>) -> Step {
+    Step::Wait(match task {
+        Some(task) => format!("Instance {operation} in progress: {what} (task {task})"),
+        None => format!("Instance {operation} in progress: {what}"),
+    })
+}

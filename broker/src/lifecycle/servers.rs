@@ -1,0 +1,116 @@
+//! Do the servers of an instance serve? Pure: what the agents answered, and the verdict.
+
+use std::net::IpAddr;
+
+use agent::api::{Receiver, Role, Status};
+
+/// What the agents say about the whole instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Servers {
+    NotAsked,
+    /// Why not yet, as the user may read it.
+    NotReady(String),
+    Ready,
+}
+
+/// What one agent answered; none: it did not.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) address: IpAddr,
+    pub(crate) status: Option<Status>,
+}
+
+impl Answer {
+    /// The address of a server that takes writes.
+    pub(crate) fn writable(&self) -> Option<IpAddr> {
+        self.status.as_ref().filter(|status| is_writable(status)).map(|_| self.address)
+    }
+}
+
+/// Whether one server leads and, in a pair, the other one follows it.
+pub(crate) fn readiness(is_pair: bool, answers: &[Answer]) -> Servers {
+    let writable: Vec<IpAddr> = answers.iter().filter_map(Answer::writable).collect();
+    match writable[..] {
+        [] => not_ready("waiting for a writable server"),
+        [leader] if is_pair && !answers.iter().any(|answer| follows(answer, leader)) => {
+            not_ready("waiting for the follower to replicate")
+        }
+        [_] => Servers::Ready,
+        [_, _, ..] => not_ready("more than one server is writable"),
+    }
+}
+
+fn not_ready(why: &str) -> Servers {
+    Servers::NotReady(why.into())
+}
+
+fn is_writable(status: &Status) -> bool {
+    status.role == Role::Leader && !status.read_only
+}
+
+fn follows(answer: &Answer, leader: IpAddr) -> bool {
+    let Some(Status { role: Role::Follower, replication: Some(channel), .. }) = &answer.status else { return false };
+    channel.source == leader.to_string() && channel.receiver == Receiver::Connected && channel.applier_running
+}
+
+#[cfg(test)]
+mod tests {
+    use agent::api::{Replication, ReplicationMode};
+
+    use super::*;
+
+    fn server(last: u8, role: Role, read_only: bool, source: Option<&str>) -> Answer {
+        let replication = source.map(|source| Replication {
+            source: source.into(),
+            receiver: Receiver::Connected,
+            applier_running: true,
+            gtid_received: String::new(),
+            seconds_behind: Some(0),
+            receiver_error: String::new(),
+            applier_error: String::new(),
+        });
+        let status = Status {
+            instance: "mysql/a".into(),
+            index: 0,
+            ip_address: String::new(),
+            role,
+            read_only,
+            replication_configured: replication.is_some(),
+            replication_mode: ReplicationMode::Async,
+            has_data: true,
+            gtid_executed: String::new(),
+            gtid_purged: String::new(),
+            replication,
+            busy: None,
+            version: String::new(),
+        };
+        Answer { address: IpAddr::from([127, 0, 0, last]), status: Some(status) }
+    }
+
+    fn leader(last: u8) -> Answer {
+        server(last, Role::Leader, false, None)
+    }
+
+    #[test]
+    fn a_single_server_is_ready_when_it_is_the_writable_leader() {
+        let silent = Answer { address: IpAddr::from([127, 0, 0, 1]), status: None };
+        assert_eq!(readiness(false, &[leader(1)]), Servers::Ready);
+        assert_eq!(readiness(false, &[silent]), not_ready("waiting for a writable server"));
+        assert_eq!(readiness(false, &[]), not_ready("waiting for a writable server"));
+        let read_only = server(1, Role::Unknown, true, None);
+        assert_eq!(readiness(false, &[read_only]), not_ready("waiting for a writable server"));
+    }
+
+    #[test]
+    fn a_pair_is_ready_when_the_other_server_follows_this_leader() {
+        let follower = |source| server(2, Role::Follower, true, Some(source));
+        assert_eq!(readiness(true, &[leader(1), follower("127.0.0.1")]), Servers::Ready);
+        let waiting = not_ready("waiting for the follower to replicate");
+        assert_eq!(readiness(true, &[leader(1), follower("127.0.0.9")]), waiting);
+        assert_eq!(readiness(true, &[leader(1)]), waiting);
+        let mut stopped = follower("127.0.0.1");
+        stopped.status.as_mut().unwrap().replication.as_mut().unwrap().applier_running = false;
+        assert_eq!(readiness(true, &[leader(1), stopped]), waiting);
+        assert_eq!(readiness(true, &[leader(1), leader(2)]), not_ready("more than one server is writable"));
+    }
+}

@@ -1,0 +1,145 @@
+//! The table of [`next_step`].
+
+use super::*;
+
+fn task(id: u64, act: Act, state: TaskState) -> Task {
+    Task { id: TaskId(id), act, state }
+}
+
+fn lock() -> TaskState {
+    TaskState::Failed(Failure { is_transient: true, cause: "lock".into() })
+}
+
+fn broken() -> TaskState {
+    TaskState::Failed(Failure { is_transient: false, cause: "broken".into() })
+}
+
+fn seen(tasks: Vec<Task>) -> Observed {
+    Observed { tasks, others: vec![], is_deployed: true, in_doubt: false, servers: Servers::NotAsked }
+}
+
+fn pair() -> Desired {
+    Desired { wish: Wish::Create { is_pair: true }, submission: None, is_overdue: false }
+}
+
+fn single() -> Desired {
+    Desired { wish: Wish::Create { is_pair: false }, ..pair() }
+}
+
+fn deletion() -> Desired {
+    Desired { wish: Wish::Delete, ..pair() }
+}
+
+fn waits_for(step: Step, words: &str) {
+    match step {
+        Step::Wait(sentence) => assert!(sentence.contains(words), "{sentence}"),
+        other => panic!("{other:?} is not waiting for {words}"),
+    }
+}
+
+fn fails_with(step: Step, words: &str, task: Option<u64>) {
+    match step {
+        Step::Fail(ending) => {
+            assert!(ending.sentence.contains(words), "{ending:?}");
+            assert_eq!(ending.task, task.map(TaskId));
+        }
+        other => panic!("{other:?} is not failing"),
+    }
+}
+
+#[test]
+fn a_creation_deploys_configures_and_asks_the_servers() {
+    use {Act::*, TaskState::*};
+    assert_eq!(next_step(&pair(), &seen(vec![])), Step::Deploy);
+    waits_for(next_step(&pair(), &seen(vec![task(1, Deploy, Unfinished)])), "creating the virtual machines (task 1)");
+    let deployed = vec![task(1, Deploy, Done)];
+    assert_eq!(next_step(&pair(), &seen(deployed.clone())), Step::RunErrand);
+    assert_eq!(next_step(&single(), &seen(deployed.clone())), Step::AskServers);
+    let running = [deployed.clone(), vec![task(2, RunErrand, Unfinished)]].concat();
+    waits_for(next_step(&pair(), &seen(running)), "configuring replication (task 2)");
+    let configured = seen([deployed, vec![task(2, RunErrand, Done)]].concat());
+    assert_eq!(next_step(&pair(), &configured), Step::AskServers);
+    let lagging = Observed { servers: Servers::NotReady("waiting for x".into()), ..configured.clone() };
+    waits_for(next_step(&pair(), &lagging), "waiting for x");
+    assert_eq!(next_step(&pair(), &Observed { servers: Servers::Ready, ..configured }), Step::Done);
+}
+
+#[test]
+fn a_failed_task_of_a_creation_fails_it_unless_the_director_was_in_its_own_way() {
+    use {Act::*, TaskState::*};
+    fails_with(next_step(&pair(), &seen(vec![task(1, Deploy, broken())])), "could not be created", Some(1));
+    assert_eq!(next_step(&pair(), &seen(vec![task(1, Deploy, lock())])), Step::Deploy);
+    let locked = (1..=5).map(|id| task(id, Deploy, lock())).collect();
+    fails_with(next_step(&pair(), &seen(locked)), "could not be created", Some(5));
+    let errand = |state| seen(vec![task(1, Deploy, Done), task(2, RunErrand, state)]);
+    fails_with(next_step(&pair(), &errand(broken())), "could not be configured", Some(2));
+    assert_eq!(next_step(&pair(), &errand(lock())), Step::RunErrand);
+}
+
+#[test]
+fn of_two_tasks_for_one_request_the_living_one_counts() {
+    use {Act::*, TaskState::*};
+    let doubled = vec![task(82, Deploy, Done), task(83, Deploy, lock())];
+    assert_eq!(next_step(&single(), &seen(doubled)), Step::AskServers);
+    let doubled = vec![task(82, Deploy, Unfinished), task(83, Deploy, broken())];
+    waits_for(next_step(&single(), &seen(doubled)), "task 82");
+}
+
+#[test]
+fn nothing_is_sent_while_an_answer_may_be_on_its_way() {
+    let doubtful = Observed { in_doubt: true, ..seen(vec![]) };
+    waits_for(next_step(&pair(), &doubtful), "asking the director");
+    waits_for(next_step(&deletion(), &doubtful), "asking the director");
+}
+
+#[test]
+fn a_recorded_errand_says_that_the_forgotten_deployment_task_was_done() {
+    let submission = Some(Submission { act: Act::RunErrand, after: TaskId(1) });
+    assert_eq!(next_step(&Desired { submission, ..pair() }, &seen(vec![])), Step::RunErrand);
+}
+
+#[test]
+fn a_deletion_halts_the_creation_and_ends_when_the_deployment_is_gone() {
+    use {Act::*, TaskState::*};
+    let other = |is_to_be_cancelled| OtherTask { id: TaskId(7), is_to_be_cancelled };
+    let creating = Observed { others: vec![other(true)], ..seen(vec![]) };
+    assert_eq!(next_step(&deletion(), &creating), Step::Cancel(TaskId(7)));
+    waits_for(next_step(&deletion(), &Observed { others: vec![other(false)], ..creating }), "another task");
+    assert_eq!(next_step(&deletion(), &seen(vec![])), Step::DeleteDeployment { force: false });
+    waits_for(next_step(&deletion(), &seen(vec![task(8, DeleteDeployment, Unfinished)])), "task 8");
+    assert_eq!(next_step(&deletion(), &Observed { is_deployed: false, ..seen(vec![]) }), Step::Done);
+}
+
+#[test]
+fn a_deletion_that_met_a_dead_vm_is_forced_and_gives_up_in_the_end() {
+    use Act::*;
+    let once = |state| seen(vec![task(8, DeleteDeployment, state)]);
+    assert_eq!(next_step(&deletion(), &once(lock())), Step::DeleteDeployment { force: false });
+    assert_eq!(next_step(&deletion(), &once(broken())), Step::DeleteDeployment { force: true });
+    let often = (1..=5).map(|id| task(id, DeleteDeployment, broken())).collect();
+    fails_with(next_step(&deletion(), &seen(often)), "could not be deleted", Some(5));
+}
+
+#[test]
+fn what_is_not_done_at_the_deadline_fails() {
+    let late = |desired| Desired { is_overdue: true, ..desired };
+    fails_with(next_step(&late(pair()), &seen(vec![])), "in time", None);
+    fails_with(next_step(&late(deletion()), &seen(vec![])), "in time", None);
+    let gone = Observed { is_deployed: false, ..seen(vec![]) };
+    assert_eq!(next_step(&late(deletion()), &gone), Step::Done);
+}
+
+#[test]
+fn an_answer_is_a_task_newer_than_the_request() {
+    let sent = |after| Some(Submission { act: Act::Deploy, after: TaskId(after) });
+    let newest = |id| Some(TaskId(id));
+    for (submission, newest, expected) in [
+        (None, None, false),
+        (None, newest(3), false),
+        (sent(0), None, true),
+        (sent(3), newest(3), true),
+        (sent(3), newest(4), false),
+    ] {
+        assert_eq!(is_unanswered(submission, newest), expected, "{submission:?} {newest:?}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Plan -> BOSH manifest: the document of the topology, with the name, the plan's places and the certificate's names
+//! filled in. Everything else in the document is the operator's to change.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use agent::api::certificate_name;
+use anyhow::{Context, bail, ensure};
+use serde_yaml::{Mapping, Value};
+
+use crate::catalog::{Catalog, Deployment, Topology};
+
+/// The instance group of the database servers.
+pub(crate) const MYSQL_GROUP: &str = "mysql";
+/// The link that the servers share, by the name that the manifests give it.
+pub(crate) const MYSQL_LINK: &str = "mysql";
+/// The errand that makes a pair out of two servers.
+pub(crate) const CONFIGURE_ERRAND: &str = "configure-leader-follower";
+/// The variable that holds the certificates of a deployment's agents.
+const AGENT_TLS: &str = "agent_tls";
+
+/// The manifests of the topologies that the catalog uses.
+#[derive(Debug)]
+pub(crate) struct Manifests {
+    documents: HashMap<&'static str, Value>,
+}
+
+/// The name of the deployment of a service instance.
+pub(crate) fn deployment_name(instance_id: &str) -> String {
+    format!("service-instance_{instance_id}")
+}
+
+impl Manifests {
+    /// Read the manifest of every topology in the catalog, and try each plan on it.
+    pub(crate) fn read(documents: &Path, catalog: &Catalog) -> anyhow::Result<Manifests> {
+        let mut manifests = Manifests { documents: HashMap::new() };
+        for plan in catalog.plans() {
+            let file_name = plan.deployment.topology.file_name();
+            let path = documents.join(file_name);
+            let act = || format!("use the manifest {} of plan `{}`", path.display(), plan.name);
+            let text = std::fs::read_to_string(&path).with_context(act)?;
+            manifests.documents.insert(file_name, serde_yaml::from_str(&text).with_context(act)?);
+            manifests.render("try", &plan.deployment).with_context(act)?;
+        }
+        Ok(manifests)
+    }
+
+    /// The manifest of one service instance.
+    pub(crate) fn render(&self, instance_id: &str, plan: &Deployment) -> anyhow::Result<String> {
+        let mut manifest = self.document(plan.topology)?.clone();
+        fill(&mut manifest, &deployment_name(instance_id), plan)?;
+        serde_yaml::to_string(&manifest).context("write the manifest")
+    }
+
+    fn document(&self, topology: Topology) -> anyhow::Result<&Value> {
+        self.documents.get(topology.file_name()).context("find the manifest of the topology")
+    }
+}
+
+fn fill(manifest: &mut Value, name: &str, plan: &Deployment) -> anyhow::Result<()> {
+    set(manifest, "name", name)?;
+    let group = entry(manifest, "instance_groups", MYSQL_GROUP)?;
+    set(group, "azs", plan.azs.clone())?;
+    set(group, "vm_type", plan.vm_type.as_str())?;
+    set(group, "persistent_disk_type", plan.disk_type.as_str())?;
+    let options = entry(manifest, "variables", AGENT_TLS)?
+        .get_mut("options")
+        .with_context(|| format!("the variable `{AGENT_TLS}` has no `options`"))?;
+    let certificate_name = certificate_name(name);
+    set(options, "common_name", certificate_name.as_str())?;
+    set(options, "alternative_names", vec![certificate_name])
+}
+
+/// Set a member that is there already: what the document does not have, it does not expect to be filled.
+fn set(place: &mut Value, key: &str, value: impl Into<Value>) -> anyhow::Result<()> {
+    let mapping: &mut Mapping = place.as_mapping_mut().with_context(|| format!("`{key}` must stand in a mapping"))?;
+    let member = mapping.get_mut(key).with_context(|| format!("`{key}` is missing, but is to be filled in"))?;
+    *member = value.into();
+    Ok(())
+}
+
+/// The member of a list by its name.
+fn entry<'a>(manifest: &'a mut Value, list: &str, name: &str) -> anyhow::Result<&'a mut Value> {
+    let Some(Value::Sequence(entries)) = manifest.get_mut(list) else { bail!("`{list}` must be a list") };
+    let mut named = entries.iter_mut().filter(|entry| entry.get("name").and_then(Value::as_str) == Some(name));
+    let first = named.next().with_context(|| format!("`{list}` has no `{name}`"))?;
+    ensure!(named.next().is_none(), "`{list}` has more than one `{name}`");
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifests() -> (Catalog, Manifests) {
+        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+        let catalog = Catalog::read(&documents.join("catalog.yml")).unwrap();
+        let manifests = Manifests::read(&documents, &catalog).unwrap();
+        (catalog, manifests)
+    }
+
+    fn golden(plan: &str, file: &str) {
+        let (catalog, manifests) = manifests();
+        let plan = catalog.plans().find(|candidate| candidate.name == plan).unwrap();
+        let rendered = manifests.render("0A9f-b.x_1", &plan.deployment).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(file);
+        if std::env::var_os("GOLDEN_UPDATE").is_some() {
+            std::fs::write(&path, &rendered).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(rendered, expected, "{file} differs; GOLDEN_UPDATE=1 writes it anew");
+    }
+
+    #[test]
+    fn single_node_manifest_is_the_golden_one() {
+        golden("db-single", "single-node.yml");
+    }
+
+    #[test]
+    fn leader_follower_manifest_is_the_golden_one() {
+        golden("db-leader-follower", "leader-follower.yml");
+    }
+
+    #[test]
+    fn a_document_without_a_place_to_fill_is_refused_by_name() {
+        let (catalog, _) = manifests();
+        let plan = &catalog.plans().next().unwrap().deployment;
+        for (document, words) in [
+            ("name: x", "`instance_groups` must be a list"),
+            ("{name: x, instance_groups: [{name: other}]}", "`instance_groups` has no `mysql`"),
+            ("{name: x, instance_groups: [{name: mysql}]}", "`azs` is missing"),
+        ] {
+            let mut manifest: Value = serde_yaml::from_str(document).unwrap();
+            let complaint = fill(&mut manifest, "n", plan).unwrap_err().to_string();
+            assert!(complaint.contains(words), "{complaint}");
+        }
+    }
+}

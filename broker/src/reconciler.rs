@@ -1,0 +1,186 @@
+//! The loop that makes wishes true. It takes no input but the state database: whatever is due is claimed, oldest first,
+//! and worked on in a task of its own until it ends, so that a director that hangs on one instance delays no other. A new
+//! request wakes the loop; after a crash the claim of the earlier run is void and the operation is due at once.
+
+mod act;
+mod observe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::app::App;
+use crate::bosh;
+use crate::clock::Timestamp;
+use crate::ids::InstanceId;
+use crate::lifecycle::{Desired, Step, Wish, next_step};
+use crate::store::instances::{self, Lease};
+use crate::store::operations::{self, Kind, Operation};
+use observe::Memory;
+
+/// How many operations are worked on at once; more wait their turn.
+const OPERATIONS_LIMIT: usize = 16;
+/// How long a claim outlives a broker that does not renew it. Longer than any turn.
+const LEASE: Duration = Duration::from_secs(300);
+const LEASE_RENEWAL: Duration = Duration::from_secs(60);
+/// The pause between two looks at a running task grows with its age between these bounds.
+const PAUSE_MIN: Duration = Duration::from_millis(30);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After an error of the state database.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How long the loop rests when nothing is due.
+const REST: Duration = Duration::from_secs(3600);
+/// How long a deleted instance answers last_operation.
+const TOMBSTONE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How a turn of an operation ends.
+enum Turn {
+    Pause(Duration),
+    Ended,
+}
+
+/// Work until told to stop; operations in progress are left at a safe point.
+pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
+    let mut workers = JoinSet::new();
+    while !stop.is_cancelled() {
+        let rest = match start_due(&app, &stop, &mut workers).await {
+            Ok(rest) => rest,
+            Err(error) => {
+                tracing::error!(cause = format!("{error:#}"), "the state database cannot be used");
+                PAUSE_AFTER_ERROR
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = app.wish.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+            Some(ended) = workers.join_next() => report_panic(ended),
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        report_panic(ended);
+    }
+}
+
+/// Void the claims of an earlier run of this broker. The port must be ours by then: nobody else runs with our id.
+pub(crate) async fn take_over(app: &App) -> anyhow::Result<()> {
+    let mut tx = app.store.begin().await?;
+    instances::release_all(&mut tx, &app.owner).await?;
+    crate::store::bindings::release_all(&mut tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Start a worker for everything that is due; the answer is how long nothing else is.
+async fn start_due(app: &Arc<App>, stop: &CancellationToken, workers: &mut JoinSet<()>) -> anyhow::Result<Duration> {
+    while workers.len() < OPERATIONS_LIMIT {
+        let now = Timestamp::now();
+        let lease = Lease { owner: &app.owner, until: now.plus(LEASE) };
+        let mut db = app.store.connection().await?;
+        let Some(instance) = instances::claim(&mut db, lease, now).await? else {
+            let due = operations::next_due(&mut db).await?;
+            return Ok(due.map_or(REST, |due| now.until(due).min(REST).max(PAUSE_MIN)));
+        };
+        drop(db);
+        let span = tracing::info_span!("operation", instance_id = %instance, operation_id = tracing::field::Empty);
+        workers.spawn(work(app.clone(), instance, stop.clone()).instrument(span));
+    }
+    Ok(REST)
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(cause = %error, "an operation's worker died; its claim ends by itself");
+    }
+}
+
+/// Work on the operation of a claimed instance until it ends, is halted, or the program stops.
+async fn work(app: Arc<App>, instance: InstanceId, stop: CancellationToken) {
+    let mut memory = Memory::new();
+    let mut renewed = Instant::now();
+    let ended = loop {
+        match turn(&app, &instance, &mut memory).await {
+            Ok(Turn::Ended) => break Ok(()),
+            Ok(Turn::Pause(pause)) => tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = app.halt.notified() => {}
+                () = stop.cancelled() => break Ok(()),
+            },
+            Err(error) => break Err(error),
+        }
+        if renewed.elapsed() > LEASE_RENEWAL {
+            match renew(&app, &instance).await {
+                Ok(true) => renewed = Instant::now(),
+                Ok(false) => return tracing::warn!("another broker took the instance over"),
+                Err(error) => break Err(error),
+            }
+        }
+    };
+    if let Err(error) = let_go(&app, &instance, ended).await {
+        tracing::error!(cause = format!("{error:#}"), "cannot release the instance; the claim ends by itself");
+    }
+}
+
+async fn renew(app: &App, instance: &InstanceId) -> anyhow::Result<bool> {
+    let lease = Lease { owner: &app.owner, until: Timestamp::now().plus(LEASE) };
+    instances::renew(&mut *app.store.connection().await?, instance, lease).await
+}
+
+async fn let_go(app: &App, instance: &InstanceId, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut db = app.store.connection().await?;
+    if let Err(error) = ended {
+        tracing::error!(cause = format!("{error:#}"), "an operation stumbled; it is tried again");
+        operations::postpone(&mut db, instance, Timestamp::now().plus(PAUSE_AFTER_ERROR)).await?;
+    }
+    instances::release(&mut db, instance, &app.owner).await?;
+    // A deletion may have waited for this worker to let go.
+    app.wish.notify_one();
+    Ok(())
+}
+
+/// Observe, decide, act.
+async fn turn(app: &App, instance: &InstanceId, memory: &mut Memory) -> anyhow::Result<Turn> {
+    let operation = operations::in_progress(&mut *app.store.connection().await?, instance).await?;
+    let Some(operation) = operation else { return Ok(Turn::Ended) };
+    if !memory.is_of(&operation.id) {
+        return Ok(Turn::Ended);
+    }
+    let desired = desired(app, &operation)?;
+    match decide(app, &operation, &desired, memory).await {
+        Ok(step) => act::act(app, &operation, step, memory).await,
+        Err(error) => act::stumble(app, &operation, error, memory).await,
+    }
+}
+
+async fn decide(app: &App, operation: &Operation, desired: &Desired, memory: &mut Memory) -> Result<Step, bosh::Error> {
+    let mut observed = observe::observe(app, operation, memory).await?;
+    let step = next_step(desired, &observed);
+    memory.newest = observed.tasks.last().map(|task| task.id);
+    if step != Step::AskServers {
+        return Ok(step);
+    }
+    observed.servers = observe::ask_servers(app, operation, desired.wish).await?;
+    Ok(next_step(desired, &observed))
+}
+
+fn desired(app: &App, operation: &Operation) -> anyhow::Result<Desired> {
+    let wish = match operation.kind {
+        Kind::Create => Wish::Create { is_pair: act::plan(app, operation)?.topology.is_pair() },
+        Kind::Delete => Wish::Delete,
+    };
+    let is_overdue = Timestamp::now() > operation.deadline_at;
+    Ok(Desired { wish, submission: operation.submission, is_overdue })
+}
+
+/// Forget tombstones that nobody asks for any more.
+pub(crate) async fn forget_deleted(app: &App, now: Timestamp) -> anyhow::Result<()> {
+    let age = i64::try_from(TOMBSTONE_AGE.as_millis()).unwrap_or(i64::MAX);
+    let time = Timestamp(now.0.saturating_sub(age));
+    let forgotten = instances::forget_deleted(&mut *app.store.connection().await?, time).await?;
+    tracing::debug!(forgotten, "old tombstones are forgotten");
+    Ok(())
+}

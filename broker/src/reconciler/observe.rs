@@ -1,0 +1,231 @@
+//! Look at the director and the agents, and put what is seen into the words of `lifecycle`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{PAUSE_MAX, PAUSE_MIN};
+use crate::app::App;
+use crate::bosh::{self, TaskId};
+use crate::ids::OperationId;
+use crate::lifecycle::{Act, Failure, Observed, OtherTask, Servers, Task, TaskState, Wish, is_unanswered, readiness};
+use crate::manifest::{CONFIGURE_ERRAND, deployment_name};
+use crate::store::operations::{Kind, Operation};
+
+/// How long a request whose answer was lost may take to become a task.
+const SETTLE: Duration = Duration::from_secs(3);
+/// The code of many errors, among them the one of a task that did not get the deployment's lock.
+const LOCK_CODE: u64 = 100;
+
+/// What a worker remembers between two looks. Nothing depends on it: a fresh worker looks a little more often.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// The operation that it is about.
+    operation: Option<OperationId>,
+    /// Tasks that have ended do not change any more.
+    ended: HashMap<TaskId, TaskState>,
+    /// Since when a request has no task.
+    unanswered_since: Option<Instant>,
+    /// When the operation last moved.
+    moved_at: Instant,
+    /// The newest task of the operation.
+    pub(super) newest: Option<TaskId>,
+}
+
+impl Memory {
+    pub(super) fn new() -> Memory {
+        Memory {
+            operation: None,
+            ended: HashMap::new(),
+            unanswered_since: None,
+            moved_at: Instant::now(),
+            newest: None,
+        }
+    }
+
+    /// Whether it is about this operation: the first that it meets. A later one starts with a worker of its own.
+    pub(super) fn is_of(&mut self, id: &OperationId) -> bool {
+        if self.operation.is_none() {
+            tracing::Span::current().record("operation_id", id.as_str());
+        }
+        self.operation.get_or_insert_with(|| id.clone()) == id
+    }
+
+    /// Something was sent: look soon, and begin anew to wait for its answer.
+    pub(super) fn has_moved(&mut self) {
+        self.moved_at = Instant::now();
+        self.unanswered_since = None;
+    }
+
+    /// What takes long is looked at less often, so that looking costs a few percent of the time that is waited for.
+    pub(super) fn pause(&self) -> Duration {
+        (self.moved_at.elapsed() / 20).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+
+    fn is_in_doubt(&mut self, is_unanswered: bool) -> bool {
+        if !is_unanswered {
+            self.unanswered_since = None;
+            return false;
+        }
+        self.unanswered_since.get_or_insert_with(Instant::now).elapsed() < SETTLE
+    }
+}
+
+/// Everything that the next step depends on, the servers apart.
+pub(super) async fn observe(app: &App, operation: &Operation, memory: &mut Memory) -> Result<Observed, bosh::Error> {
+    let tasks = match operation.submission {
+        Some(_) => own_tasks(app, operation, memory).await?,
+        None => vec![],
+    };
+    let mut unanswered = is_unanswered(operation.submission, tasks.last().map(|task| task.id));
+    let (mut others, mut is_deployed) = (vec![], true);
+    if operation.kind == Kind::Delete {
+        let deployment = deployment_name(operation.instance.as_str());
+        unanswered |= is_halted_unanswered(app, operation).await?;
+        others = other_tasks(app, operation, &deployment).await?;
+        // After the tasks: one that is unfinished now may still make the deployment.
+        is_deployed = app.director.is_deployed(&deployment).await?;
+    }
+    let in_doubt = memory.is_in_doubt(unanswered);
+    Ok(Observed { tasks, others, is_deployed, in_doubt, servers: Servers::NotAsked })
+}
+
+/// What the servers of the instance say about themselves.
+pub(super) async fn ask_servers(app: &App, operation: &Operation, wish: Wish) -> Result<Servers, bosh::Error> {
+    let deployment = deployment_name(operation.instance.as_str());
+    let instances = app.director.instances(&deployment).await?;
+    let answers = app.agents.ask(&deployment, &instances).await;
+    Ok(readiness(wish == Wish::Create { is_pair: true }, &answers))
+}
+
+async fn own_tasks(app: &App, operation: &Operation, memory: &mut Memory) -> Result<Vec<Task>, bosh::Error> {
+    let mut tasks = Vec::new();
+    for listed in app.director.tasks_of(operation.id.as_str()).await? {
+        let Some(act) = act_of(&listed.description) else { continue };
+        let state = match memory.ended.get(&listed.id) {
+            Some(state) => state.clone(),
+            None => state_of(app, act, &listed).await?,
+        };
+        if state != TaskState::Unfinished {
+            memory.ended.insert(listed.id, state.clone());
+        }
+        tasks.push(Task { id: listed.id, act, state });
+    }
+    Ok(tasks)
+}
+
+async fn is_halted_unanswered(app: &App, operation: &Operation) -> Result<bool, bosh::Error> {
+    let Some(halted) = operation.halted.as_ref().filter(|halted| halted.submission.is_some()) else {
+        return Ok(false);
+    };
+    let tasks = app.director.tasks_of(halted.id.as_str()).await?;
+    Ok(is_unanswered(halted.submission, tasks.last().map(|task| task.id)))
+}
+
+async fn other_tasks(app: &App, operation: &Operation, deployment: &str) -> Result<Vec<OtherTask>, bosh::Error> {
+    let halted = operation.halted.as_ref().map(|halted| halted.id.as_str());
+    let unfinished = app.director.unfinished_tasks(deployment).await?;
+    let others = unfinished.iter().filter(|task| task.context_id.as_deref() != Some(operation.id.as_str()));
+    let to_other = |task: &bosh::Task| {
+        let is_halted = halted.is_some() && task.context_id.as_deref() == halted;
+        OtherTask { id: task.id, is_to_be_cancelled: is_halted && task.state != "cancelling" }
+    };
+    Ok(others.map(to_other).collect())
+}
+
+/// Which of our requests made a task. The director has no better word for it than the description.
+fn act_of(description: &str) -> Option<Act> {
+    let errand = format!("run errand {CONFIGURE_ERRAND} ");
+    match description {
+        "create deployment" => Some(Act::Deploy),
+        text if text.starts_with(&errand) => Some(Act::RunErrand),
+        text if text.starts_with("delete deployment") => Some(Act::DeleteDeployment),
+        _ => None,
+    }
+}
+
+async fn state_of(app: &App, act: Act, task: &bosh::Task) -> Result<TaskState, bosh::Error> {
+    match task.state.as_str() {
+        "done" if act == Act::RunErrand => Ok(errand_state(&app.director.errand_results(task.id).await?)),
+        "done" => Ok(TaskState::Done),
+        "error" | "cancelled" | "timeout" => {
+            let error = app.director.task_error(task.id).await?.map(|error| (error.code, error.message));
+            Ok(TaskState::Failed(failure(task, error)))
+        }
+        _ => Ok(TaskState::Unfinished),
+    }
+}
+
+/// A done errand task is not a successful errand: every instance has an exit code of its own.
+fn errand_state(results: &[bosh::ErrandResult]) -> TaskState {
+    let failed = |cause| TaskState::Failed(Failure { is_transient: false, cause });
+    if results.is_empty() {
+        return failed("the errand left no result".into());
+    }
+    let is_bad = |result: &&bosh::ErrandResult| result.exit_code != 0;
+    match results.iter().find(is_bad) {
+        None => TaskState::Done,
+        Some(bad) => failed(format!("exit code {}: {} {}", bad.exit_code, bad.stdout.trim(), bad.stderr.trim())),
+    }
+}
+
+fn failure(task: &bosh::Task, error: Option<(u64, String)>) -> Failure {
+    match error {
+        // The worker of the director died: no error was written, or a GET found it silent for too long.
+        None if task.state != "cancelled" => Failure { is_transient: true, cause: format!("task {}", task.state) },
+        _ if task.state == "timeout" => Failure { is_transient: true, cause: "task timeout".into() },
+        None => Failure { is_transient: false, cause: task.result.clone().unwrap_or_else(|| task.state.clone()) },
+        Some((code, message)) => {
+            let is_transient = code == LOCK_CODE && message.starts_with("Failed to acquire lock");
+            Failure { is_transient, cause: format!("{message} (code {code})") }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(state: &str) -> bosh::Task {
+        let body = serde_json::json!({"id": 7, "state": state, "description": "create deployment"});
+        serde_json::from_value(body).unwrap()
+    }
+
+    #[test]
+    fn tasks_are_told_apart_by_their_descriptions() {
+        for (description, expected) in [
+            ("create deployment", Some(Act::Deploy)),
+            ("run errand configure-leader-follower from deployment d", Some(Act::RunErrand)),
+            ("run errand inspect from deployment d", None),
+            ("delete deployment d", Some(Act::DeleteDeployment)),
+            ("retrieve vm-stats", None),
+        ] {
+            assert_eq!(act_of(description), expected, "{description}");
+        }
+    }
+
+    #[test]
+    fn only_the_director_s_own_trouble_is_transient() {
+        let lock = "Failed to acquire lock for lock:deployment:d uid: 1. Locking task id is 19".to_owned();
+        for (state, error, expected) in [
+            ("error", Some((100, lock)), true),
+            ("error", Some((100, "No instances match selection criteria".into())), false),
+            ("error", Some((450_002, "Timed out".into())), false),
+            ("error", None, true),
+            ("timeout", None, true),
+            ("cancelled", Some((10_001, "Task 7 cancelled".into())), false),
+            ("cancelled", None, false),
+        ] {
+            assert_eq!(failure(&task(state), error.clone()).is_transient, expected, "{state} {error:?}");
+        }
+    }
+
+    #[test]
+    fn one_bad_exit_code_fails_an_errand() {
+        let result = |exit_code| serde_json::from_value(serde_json::json!({"exit_code": exit_code})).unwrap();
+        assert_eq!(errand_state(&[result(0), result(0)]), TaskState::Done);
+        assert!(matches!(errand_state(&[result(0), result(7)]), TaskState::Failed(_)));
+        assert!(matches!(errand_state(&[]), TaskState::Failed(_)));
+    }
+}

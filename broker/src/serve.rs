@@ -1,0 +1,103 @@
+//! From the configuration file to a listening server, and to an end in which no request is cut.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::config::Properties;
+use crate::{http, reconciler};
+
+/// How long a client may take to send the head of a request, or keep an idle connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often old tombstones are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Serve until SIGTERM or SIGINT.
+pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
+    // The provider is process-wide; nobody else has chosen yet.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = agent::config::read::<Properties>(config)?;
+    let address = SocketAddr::new(config.spec.ip, config.properties.port);
+    // First of all: whoever has the port is the only one who works with our id.
+    let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+    listener.set_nonblocking(true).context("prepare the listening socket")?;
+    let app = Arc::new(App::prepare(config).await?);
+    reconciler::take_over(&app).await?;
+
+    let stop = CancellationToken::new();
+    let (greeting, forgetting) = (tokio::spawn(greet_director(app.clone())), tokio::spawn(forget(app.clone())));
+    let reconciling = tokio::spawn(reconciler::run(app.clone(), stop.clone()));
+    let handle = Handle::new();
+    let serving = tokio::spawn(listen(listener, http::router(app.clone()), handle.clone()));
+    tracing::info!(%address, "mysql-broker listens");
+
+    wait_for_signal().await?;
+    tracing::info!("mysql-broker drains");
+    handle.graceful_shutdown(Some(DRAIN));
+    stop.cancel();
+    app.requests.close();
+    let drained = async { (serving.await, reconciling.await, app.requests.wait().await) };
+    if tokio::time::timeout(DRAIN + Duration::from_secs(1), drained).await.is_err() {
+        tracing::warn!("requests were cut; what they did is finished at the next start");
+    }
+    greeting.abort();
+    forgetting.abort();
+    app.store.close().await;
+    Ok(())
+}
+
+async fn listen(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> anyhow::Result<()> {
+    let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
+    // Without a timer there is no time-out for slow heads.
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server.serve(router.into_make_service()).await.context("serve the Open Service Broker API")
+}
+
+/// Say at once what is wrong with the director, but serve all the same: wishes are accepted and wait.
+async fn greet_director(app: Arc<App>) {
+    match app.director.info().await {
+        Ok(info) if info.user.is_some() => {
+            tracing::info!(director = info.name, version = info.version, "the director answers");
+        }
+        Ok(info) => tracing::error!(
+            director = info.name,
+            "the director does not know us: check properties `director.client` and `director.client_secret`"
+        ),
+        Err(error) => {
+            let cause = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!(cause, "the director does not answer: operations wait for it");
+        }
+    }
+}
+
+async fn forget(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = reconciler::forget_deleted(&app, Timestamp::now()).await {
+            tracing::warn!(cause = format!("{error:#}"), "cannot forget old tombstones");
+        }
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The table `service_bindings`. A row is written before the user is made and goes after the user was dropped, so that a
+//! crash in between leaves something that a repeated request heals.
+
+use anyhow::{Context, bail};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::Connection;
+use crate::admission::{BindingAttributes, BindingProgress, KnownBinding};
+use crate::clock::Timestamp;
+use crate::ids::{BindingId, InstanceId};
+
+/// A binding's ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) instance: InstanceId,
+    pub(crate) binding: BindingId,
+}
+
+/// A row, with its sealed credentials.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) known: KnownBinding,
+    pub(crate) sealed: String,
+}
+
+/// What is known of a binding.
+pub(crate) async fn find(db: &mut Connection, key: &Key, now: Timestamp) -> anyhow::Result<Option<Stored>> {
+    let sql = "SELECT service_id, plan_id, attributes, state, sealed, claimed_until FROM service_bindings \
+               WHERE instance_id = $1 AND id = $2";
+    let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str());
+    let row = query.fetch_optional(db).await.context("look up a binding")?;
+    row.as_ref().map(|row| stored(row, now)).transpose()
+}
+
+/// Record a binding whose user is about to be made.
+pub(crate) async fn insert(
+    db: &mut Connection,
+    key: &Key,
+    attributes: &BindingAttributes,
+    sealed: &str,
+    (now, claimed_until): (Timestamp, Timestamp),
+) -> anyhow::Result<()> {
+    let sql = "INSERT INTO service_bindings (instance_id, id, service_id, plan_id, attributes, state, sealed, \
+               claimed_until, created_at) VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7, $8)";
+    sqlx::query(sql)
+        .bind(key.instance.as_str())
+        .bind(key.binding.as_str())
+        .bind(&attributes.service_id)
+        .bind(&attributes.plan_id)
+        .bind(attributes.rest.to_string())
+        .bind(sealed)
+        .bind(claimed_until.0)
+        .bind(now.0)
+        .execute(db)
+        .await
+        .context("record a binding")?;
+    Ok(())
+}
+
+/// Say how far a binding is, and until when a request works on it.
+pub(crate) async fn set_progress(
+    db: &mut Connection,
+    key: &Key,
+    progress: BindingProgress,
+    claimed_until: Timestamp,
+) -> anyhow::Result<bool> {
+    let sql = "UPDATE service_bindings SET state = $3, claimed_until = $4 WHERE instance_id = $1 AND id = $2";
+    let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str());
+    let changed = query.bind(progress.name()).bind(claimed_until.0).execute(db).await;
+    Ok(changed.context("change a binding")?.rows_affected() == 1)
+}
+
+/// Forget a binding whose user is gone.
+pub(crate) async fn delete(db: &mut Connection, key: &Key) -> anyhow::Result<()> {
+    let sql = "DELETE FROM service_bindings WHERE instance_id = $1 AND id = $2";
+    let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str());
+    query.execute(db).await.context("forget a binding")?;
+    Ok(())
+}
+
+/// Forget the bindings of an instance that is gone.
+pub(crate) async fn delete_all(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<()> {
+    let sql = "DELETE FROM service_bindings WHERE instance_id = $1";
+    sqlx::query(sql).bind(instance.as_str()).execute(db).await.context("forget the bindings of an instance")?;
+    Ok(())
+}
+
+/// No request of this broker survives its restart.
+pub(crate) async fn release_all(db: &mut Connection) -> anyhow::Result<()> {
+    let sql = "UPDATE service_bindings SET claimed_until = 0 WHERE claimed_until > 0";
+    sqlx::query(sql).execute(db).await.context("release the bindings of an earlier run")?;
+    Ok(())
+}
+
+impl BindingProgress {
+    fn name(self) -> &'static str {
+        match self {
+            BindingProgress::Creating => "creating",
+            BindingProgress::Created => "created",
+            BindingProgress::Deleting => "deleting",
+        }
+    }
+}
+
+fn stored(row: &SqliteRow, now: Timestamp) -> anyhow::Result<Stored> {
+    let progress = match row.try_get("state")? {
+        "creating" => BindingProgress::Creating,
+        "created" => BindingProgress::Created,
+        "deleting" => BindingProgress::Deleting,
+        other => bail!("read the state `{other}` of a binding"),
+    };
+    let attributes = BindingAttributes {
+        service_id: row.try_get("service_id")?,
+        plan_id: row.try_get("plan_id")?,
+        rest: serde_json::from_str(row.try_get("attributes")?).context("read the attributes of a binding")?,
+    };
+    let claimed_until = Timestamp(row.try_get("claimed_until")?);
+    let known = KnownBinding { attributes, progress, is_claimed: claimed_until > now };
+    Ok(Stored { known, sealed: row.try_get("sealed")? })
+}

@@ -1,0 +1,278 @@
+//! The table `operations`: what is being done to an instance, and what was done.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use broker::osb::State;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::instances::attributes;
+use super::{Connection, instances};
+use crate::admission::Attributes;
+use crate::bosh::TaskId;
+use crate::clock::Timestamp;
+use crate::ids::{InstanceId, OperationId};
+use crate::lifecycle::{Act, Submission};
+
+/// What an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Delete,
+}
+
+/// A new operation.
+#[derive(Debug)]
+pub(crate) struct NewOperation<'a> {
+    pub(crate) id: &'a OperationId,
+    pub(crate) instance: &'a InstanceId,
+    pub(crate) kind: Kind,
+    pub(crate) description: &'a str,
+    pub(crate) request_id: &'a str,
+    /// The creation that this deletion interrupts.
+    pub(crate) halts: Option<&'a OperationId>,
+    pub(crate) timeout: Duration,
+}
+
+/// An operation in progress, with all that the reconciler needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub(crate) id: OperationId,
+    pub(crate) kind: Kind,
+    pub(crate) instance: InstanceId,
+    pub(crate) attributes: Attributes,
+    pub(crate) description: String,
+    pub(crate) request_id: String,
+    pub(crate) submission: Option<Submission>,
+    pub(crate) halted: Option<Halted>,
+    pub(crate) deadline_at: Timestamp,
+}
+
+/// The creation that a deletion interrupted.
+#[derive(Clone, Debug)]
+pub(crate) struct Halted {
+    pub(crate) id: OperationId,
+    pub(crate) submission: Option<Submission>,
+}
+
+/// What last_operation shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) kind: Kind,
+    pub(crate) state: State,
+    pub(crate) description: String,
+}
+
+/// Record an operation, due now.
+pub(crate) async fn insert(db: &mut Connection, new: NewOperation<'_>, now: Timestamp) -> anyhow::Result<()> {
+    if let Some(halted) = new.halts {
+        finish(db, halted, State::Failed, "Instance provisioning halted: the service instance is being deleted", now)
+            .await?;
+    }
+    let sql = "INSERT INTO operations (id, instance_id, number, kind, state, description, request_id, halts, \
+               started_at, due_at, deadline_at) \
+               SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, 'in progress', $4, $5, $6, $7, $7, $8 \
+               FROM operations WHERE instance_id = $2";
+    sqlx::query(sql)
+        .bind(new.id.as_str())
+        .bind(new.instance.as_str())
+        .bind(new.kind.name())
+        .bind(new.description)
+        .bind(new.request_id)
+        .bind(new.halts.map(OperationId::as_str))
+        .bind(now.0)
+        .bind(now.plus(new.timeout).0)
+        .execute(db)
+        .await
+        .context("record an operation")?;
+    Ok(())
+}
+
+/// How an operation of an instance stands.
+pub(crate) async fn report(
+    db: &mut Connection,
+    instance: &InstanceId,
+    operation: &OperationId,
+) -> anyhow::Result<Option<Report>> {
+    let sql = "SELECT kind, state, description FROM operations WHERE instance_id = $1 AND id = $2";
+    let query = sqlx::query(sql).bind(instance.as_str()).bind(operation.as_str());
+    let row = query.fetch_optional(db).await.context("look up an operation")?;
+    row.as_ref().map(read_report).transpose()
+}
+
+/// How the newest operation of an instance stands.
+pub(crate) async fn newest_report(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<Option<Report>> {
+    let sql = "SELECT kind, state, description FROM operations WHERE instance_id = $1 ORDER BY number DESC LIMIT 1";
+    let query = sqlx::query(sql).bind(instance.as_str());
+    let row = query.fetch_optional(db).await.context("look up the newest operation")?;
+    row.as_ref().map(read_report).transpose()
+}
+
+/// The operation in progress on an instance.
+pub(crate) async fn in_progress(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<Option<Operation>> {
+    let sql = "SELECT o.id, o.instance_id, o.kind, o.description, o.request_id, o.sent, o.sent_after, o.deadline_at, \
+               h.id AS halted_id, h.sent AS halted_sent, h.sent_after AS halted_sent_after, \
+               i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters \
+               FROM operations o JOIN service_instances i ON i.id = o.instance_id \
+               LEFT JOIN operations h ON h.id = o.halts \
+               WHERE o.instance_id = $1 AND o.state = 'in progress'";
+    let query = sqlx::query(sql).bind(instance.as_str());
+    let row = query.fetch_optional(db).await.context("look up the operation in progress")?;
+    row.as_ref().map(operation).transpose()
+}
+
+/// When the next operation that nobody holds is due, or a hold ends.
+pub(crate) async fn next_due(db: &mut Connection) -> anyhow::Result<Option<Timestamp>> {
+    let sql = "SELECT MIN(CASE WHEN i.claimed_until > o.due_at THEN i.claimed_until ELSE o.due_at END) \
+               FROM operations o JOIN service_instances i ON i.id = o.instance_id WHERE o.state = 'in progress'";
+    let due: Option<i64> = sqlx::query_scalar(sql).fetch_one(db).await.context("look up the next due operation")?;
+    Ok(due.map(Timestamp))
+}
+
+/// Record that a request is about to be sent; false where the operation is no longer in progress, so it must not be.
+pub(crate) async fn record_submission(
+    db: &mut Connection,
+    id: &OperationId,
+    submission: Submission,
+) -> anyhow::Result<bool> {
+    let sql = "UPDATE operations SET sent = $2, sent_after = $3 WHERE id = $1 AND state = 'in progress'";
+    let after = i64::try_from(submission.after.0).context("record the number of a task")?;
+    let query = sqlx::query(sql).bind(id.as_str()).bind(submission.act.name()).bind(after);
+    Ok(query.execute(db).await.context("record what is to be sent")?.rows_affected() == 1)
+}
+
+/// Put back what was recorded before a request that, for certain, was not carried out.
+pub(crate) async fn restore_submission(
+    db: &mut Connection,
+    id: &OperationId,
+    before: Option<Submission>,
+) -> anyhow::Result<()> {
+    let sql = "UPDATE operations SET sent = $2, sent_after = $3 WHERE id = $1";
+    let after = i64::try_from(before.map_or(0, |sent| sent.after.0)).context("record the number of a task")?;
+    let query = sqlx::query(sql).bind(id.as_str()).bind(before.map(|sent| sent.act.name())).bind(after);
+    query.execute(db).await.context("record what was not sent")?;
+    Ok(())
+}
+
+/// Say where an operation in progress stands.
+pub(crate) async fn describe(db: &mut Connection, id: &OperationId, description: &str) -> anyhow::Result<()> {
+    let sql = "UPDATE operations SET description = $2 WHERE id = $1 AND state = 'in progress'";
+    sqlx::query(sql).bind(id.as_str()).bind(description).execute(db).await.context("describe an operation")?;
+    Ok(())
+}
+
+/// End an operation; one that has ended stays as it is.
+pub(crate) async fn finish(
+    db: &mut Connection,
+    id: &OperationId,
+    state: State,
+    description: &str,
+    now: Timestamp,
+) -> anyhow::Result<bool> {
+    let sql = "UPDATE operations SET state = $2, description = $3, finished_at = $4 \
+               WHERE id = $1 AND state = 'in progress'";
+    let query = sqlx::query(sql).bind(id.as_str()).bind(state_name(state)).bind(description).bind(now.0);
+    Ok(query.execute(db).await.context("end an operation")?.rows_affected() == 1)
+}
+
+/// End a deletion that succeeded: the bindings go, a tombstone stays.
+pub(crate) async fn finish_deletion(
+    db: &mut Connection,
+    operation: &Operation,
+    description: &str,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    if finish(db, &operation.id, State::Succeeded, description, now).await? {
+        super::bindings::delete_all(db, &operation.instance).await?;
+        instances::bury(db, &operation.instance, now).await?;
+    }
+    Ok(())
+}
+
+/// Try an operation again at a later time.
+pub(crate) async fn postpone(db: &mut Connection, instance: &InstanceId, due_at: Timestamp) -> anyhow::Result<()> {
+    let sql = "UPDATE operations SET due_at = $2 WHERE instance_id = $1 AND state = 'in progress'";
+    sqlx::query(sql).bind(instance.as_str()).bind(due_at.0).execute(db).await.context("postpone an operation")?;
+    Ok(())
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Create => "create",
+            Kind::Delete => "delete",
+        }
+    }
+
+    fn parse(name: &str) -> anyhow::Result<Kind> {
+        let kinds = [Kind::Create, Kind::Delete];
+        kinds.into_iter().find(|kind| kind.name() == name).with_context(|| format!("read the operation kind `{name}`"))
+    }
+}
+
+impl Act {
+    fn name(self) -> &'static str {
+        match self {
+            Act::Deploy => "deploy",
+            Act::RunErrand => "run errand",
+            Act::DeleteDeployment => "delete deployment",
+        }
+    }
+
+    fn parse(name: &str) -> anyhow::Result<Act> {
+        let acts = [Act::Deploy, Act::RunErrand, Act::DeleteDeployment];
+        acts.into_iter().find(|act| act.name() == name).with_context(|| format!("read the act `{name}`"))
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::InProgress => "in progress",
+        State::Succeeded => "succeeded",
+        State::Failed => "failed",
+    }
+}
+
+fn read_report(row: &SqliteRow) -> anyhow::Result<Report> {
+    let state = match row.try_get("state")? {
+        "in progress" => State::InProgress,
+        "succeeded" => State::Succeeded,
+        "failed" => State::Failed,
+        other => bail!("read the operation state `{other}`"),
+    };
+    Ok(Report { kind: Kind::parse(row.try_get("kind")?)?, state, description: row.try_get("description")? })
+}
+
+fn operation(row: &SqliteRow) -> anyhow::Result<Operation> {
+    let halted_id: Option<String> = row.try_get("halted_id")?;
+    let halted = match halted_id {
+        Some(id) => {
+            let submission = submission(row.try_get("halted_sent")?, row.try_get("halted_sent_after")?)?;
+            Some(Halted { id: operation_id(&id)?, submission })
+        }
+        None => None,
+    };
+    let instance: String = row.try_get("instance_id")?;
+    Ok(Operation {
+        id: operation_id(row.try_get("id")?)?,
+        kind: Kind::parse(row.try_get("kind")?)?,
+        instance: InstanceId::parse(&instance).with_context(|| format!("read the id `{instance}`"))?,
+        attributes: attributes(row)?,
+        description: row.try_get("description")?,
+        request_id: row.try_get("request_id")?,
+        submission: submission(row.try_get("sent")?, row.try_get("sent_after")?)?,
+        halted,
+        deadline_at: Timestamp(row.try_get("deadline_at")?),
+    })
+}
+
+fn operation_id(text: &str) -> anyhow::Result<OperationId> {
+    OperationId::parse(text).with_context(|| format!("read the operation id `{text}`"))
+}
+
+fn submission(act: Option<&str>, after: i64) -> anyhow::Result<Option<Submission>> {
+    let Some(act) = act else { return Ok(None) };
+    let after = TaskId(u64::try_from(after).context("read the number of a task")?);
+    Ok(Some(Submission { act: Act::parse(act)?, after }))
+}
