@@ -56,13 +56,10 @@ where
     }
 }
 
-/// Run an errand that is one command of the agent.
-pub fn run_command(command: Command, about: &'static str, first: &'static str, last: &'static str) -> ExitCode {
+/// Run an errand that is one command of the agent. The agent says every line: it knows what it did.
+pub fn run_command(command: Command, about: &'static str) -> ExitCode {
     run(command.name(), about, async move |errand: Errand| {
-        errand.journal.line(first);
-        errand.agent.command(command, |line| errand.journal.line(line)).await?;
-        errand.journal.line(last);
-        Ok(())
+        Ok(errand.agent.command(command, |line| errand.journal.line(line)).await?)
     })
 }
 

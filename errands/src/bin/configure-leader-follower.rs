@@ -8,7 +8,5 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::ConfigureLeaderFollower,
         "Find out which server leads, make the other one follow it, and make the leader writable",
-        "Requesting the pair to be configured",
-        "Leader and follower successfully configured",
     )
 }

@@ -12,9 +12,6 @@ fn main() -> ExitCode {
 }
 
 async fn make_leader(errand: Errand) -> anyhow::Result<()> {
-    errand.journal.line("Requesting instance to be configured as leader");
     let command = errand.agent.command(Command::MakeLeader, |line| errand.journal.line(line));
-    command.await.context("Failed to promote leader")?;
-    errand.journal.line("Instance successfully configured as leader");
-    Ok(())
+    command.await.context("Failed to promote leader")
 }

@@ -8,7 +8,5 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::MakeReadOnly,
         "Make the server on this VM read-only and wait until its peer has received everything",
-        "Requesting instance to be set read-only",
-        "Instance successfully set read-only",
     )
 }

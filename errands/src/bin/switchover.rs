@@ -8,7 +8,5 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::Switchover,
         "Hand the leadership from the leader on this VM to its follower; the old leader follows the new one",
-        "Requesting the leadership to be handed over",
-        "Leadership successfully handed over",
     )
 }
