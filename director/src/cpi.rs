@@ -3,7 +3,7 @@
 //! processes is remembered, so a director that comes back finds every VM again.
 
 mod errand;
-pub(crate) mod files;
+mod files;
 mod process;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -51,6 +52,15 @@ impl Endpoint {
         tasks.spawn(prober.run());
         tasks.spawn(accept(listener, Forwarder { port, demand, view }));
         Ok(Endpoint { _tasks: tasks })
+    }
+}
+
+/// Allow this process as many open files as it may have: a forwarded connection needs two, and the usual limit of 1024
+/// would be reached by the clients of a few deployments.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!("cannot raise the limit of open files: {error}");
     }
 }
 

@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Config};
 use crate::director::Director;
 use crate::store::Model;
-use crate::{http, resurrect, tls};
+use crate::{endpoint, http, resurrect, tls};
 
 /// How long requests and tasks may take to their end after SIGTERM. A task that is still running is an error then, and
 /// its half-made VMs are removed at the next start.
@@ -40,6 +40,7 @@ pub(crate) async fn run(config: &Path) -> ExitCode {
 
 async fn serve(path: &Path) -> Result<()> {
     let config = config::read(path)?;
+    endpoint::raise_file_limit();
     let listener = listen(&config)?;
     let address = listener.local_addr().context("read the address of the listener")?;
     let director = Arc::new(Director::open(config)?);

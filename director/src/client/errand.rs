@@ -18,7 +18,9 @@ pub(super) async fn run(director: &Director, deployment: &str, name: &str, insta
     let followed = task::follow(director, id).await;
     // A cancelled task has results too.
     let results = task::result(director, id).await.unwrap_or_default();
-    print(&format!("\n{}", shown(&results)))?;
+    if followed.is_ok() || !results.is_empty() {
+        print(&format!("\n{}", shown(&results)))?;
+    }
     followed?;
     match results.iter().find_map(|result| result["exit_code"].as_i64().filter(|code| *code != 0)) {
         Some(code) if code > 128 => bail!("Errand '{name}' was canceled (exit code {code})"),

@@ -1,4 +1,4 @@
-//! Files as the CPI and the variables keep them: written whole or not at all, and removed also when they are not there.
+//! The files of a VM. They are not flushed to the disk: a VM does not outlive the machine's power.
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -6,19 +6,18 @@ use std::path::Path;
 
 use anyhow::Context;
 
-pub(crate) fn make_dir(path: &Path) -> anyhow::Result<()> {
+pub(super) fn make_dir(path: &Path) -> anyhow::Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.with_context(|| format!("make the directory {}", path.display()))
 }
 
 /// Replace a file that only its owner may read; a reader sees the old or the new text.
-pub(crate) fn write_secret(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_secret(path: &Path, text: &[u8]) -> anyhow::Result<()> {
     let written = || -> std::io::Result<()> {
         let fresh = path.with_extension("new");
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(text)?;
-        file.sync_all()?;
         std::fs::rename(&fresh, path)
     };
     written().with_context(|| format!("write {}", path.display()))

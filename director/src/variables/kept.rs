@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::is_absolute;
-use crate::cpi::files;
+use crate::file;
 
 /// A variable that was made. It is a secret, so there is no `Debug`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Kept {
     /// The file first: what is handed out must not be lost.
     fn replace(&mut self, document: Document) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(&document).context("write the variables")?;
-        files::write_secret(&self.file, &text)?;
+        file::replace(&self.file, &text)?;
         self.document = document;
         Ok(())
     }
