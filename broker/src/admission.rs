@@ -150,7 +150,8 @@ pub(crate) fn provision(
     }
 }
 
-/// `DELETE` of a service instance. New is the creation that it interrupts; Same is the deletion that runs already.
+/// `DELETE` of a service instance. New names the creation that never came to a good end, which is halted; Same is the
+/// deletion that runs already.
 pub(crate) fn deprovision(
     offer: Offer<'_>,
     accepts_incomplete: bool,
@@ -167,8 +168,9 @@ pub(crate) fn deprovision(
         return Admission::Denied(denial);
     }
     match known.condition {
-        Condition::Creating => Admission::New(Some(known.operation.clone())),
-        Condition::Ready | Condition::CreateFailed | Condition::DeleteFailed => Admission::New(None),
+        // A creation that failed at its deadline may have left a task that still runs.
+        Condition::Creating | Condition::CreateFailed => Admission::New(Some(known.operation.clone())),
+        Condition::Ready | Condition::DeleteFailed => Admission::New(None),
         Condition::Deleting => Admission::Same(known.operation.clone()),
         Condition::Deleted => Admission::Denied(Denial::Gone),
     }

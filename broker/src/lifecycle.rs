@@ -14,6 +14,8 @@
 
 mod servers;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use crate::bosh::TaskId;

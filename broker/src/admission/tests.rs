@@ -124,6 +124,8 @@ fn a_deprovision_is_new_the_same_or_denied() {
         assert_eq!(word(&deprovision(offer, true, condition.map(known).as_ref())), expected, "{condition:?}");
     }
     assert_eq!(deprovision(OFFER, true, Some(&known(Creating))), Admission::New(Some(operation())));
+    assert_eq!(deprovision(OFFER, true, Some(&known(CreateFailed))), Admission::New(Some(operation())));
+    assert_eq!(deprovision(OFFER, true, Some(&known(Ready))), Admission::New(None));
 }
 
 #[test]
