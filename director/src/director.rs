@@ -1,7 +1,8 @@
 //! The parts of a running director, and what several of its tasks need from them.
 
+use std::fs::File;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
@@ -33,11 +34,14 @@ pub(crate) struct Director {
     pub(crate) cpi: Cpi,
     pub(crate) variables: Variables,
     pub(crate) client_addresses: ClientAddresses,
+    /// Locked as long as this director lives: two directors would remove each other's VMs.
+    _state: File,
 }
 
 impl Director {
     pub(crate) fn open(config: Config) -> Result<Self> {
         crate::file::private_directory(&config.state)?;
+        let state = claim(&config.state)?;
         let program: PathBuf = std::env::current_exe().context("find the director's own program")?;
         let layout = Layout {
             state: config.state.clone(),
@@ -53,6 +57,7 @@ impl Director {
             cpi: Cpi::new(layout),
             variables: Variables::open(&config.state)?,
             client_addresses: ClientAddresses::default(),
+            _state: state,
             config,
         })
     }
@@ -102,6 +107,13 @@ impl Model {
             self.shared_mut().orphan_disks.push(orphan);
         }
     }
+}
+
+fn claim(state: &Path) -> Result<File> {
+    let path = state.join("lock");
+    let file = File::create(&path).with_context(|| format!("make the lock {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another director uses the state directory {}", state.display()))?;
+    Ok(file)
 }
 
 fn no_cloud_config() -> Error {

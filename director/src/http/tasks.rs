@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::App;
@@ -46,17 +47,18 @@ fn queued() -> Vec<String> {
 
 pub(super) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Answer {
     let states = query.state.as_deref().unwrap_or_default().split(',').filter(|state| !state.is_empty());
-    answer::json(&app.tasks.list(&Filter {
+    let filter = Filter {
         states: states.map(str::to_owned).collect(),
         deployment: query.deployment,
         context_id: query.context_id,
         limit: query.limit.map(|limit| limit.max(1)),
         every_kind: query.verbose.as_deref() == Some("2"),
-    }))
+    };
+    answer::json(&app.tasks.list(&filter).iter().map(row).collect::<Vec<_>>())
 }
 
 pub(super) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    answer::json(&find(&app, &id)?)
+    answer::json(&row(&find(&app, &id)?))
 }
 
 pub(super) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Answer {
@@ -102,6 +104,13 @@ pub(super) async fn output(
         .await
         .map_err(|cause| anyhow::Error::from(cause).context(format!("read the {kind} output of task {id}")));
     Ok(([(header::CONTENT_TYPE, content_type)], read.map_err(Error::from)?).into_response())
+}
+
+/// The kind of a task is stored, not shown.
+fn row(task: &Record) -> Value {
+    json!({"id": task.id, "state": task.state, "description": task.description, "timestamp": task.timestamp,
+        "started_at": task.started_at, "result": task.result, "user": task.user, "deployment": task.deployment,
+        "context_id": task.context_id})
 }
 
 fn find(app: &App, id: &str) -> Result<Record, Error> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A task as `GET /tasks/N` answers it, and as it is stored.
+/// A task as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: u64,
