@@ -1,5 +1,8 @@
 //! What every part of the program works with.
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 use std::time::Duration;
 
 use agent::config::Config;

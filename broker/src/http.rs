@@ -7,6 +7,8 @@ mod extract;
 mod guard;
 mod instances;
 mod last_operation;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -103,12 +103,7 @@ mod tests {
         let (catalog, manifests) = manifests();
         let plan = catalog.plans().find(|candidate| candidate.name == plan).unwrap();
         let rendered = manifests.render("0A9f-b.x_1", &plan.deployment).unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(file);
-        if std::env::var_os("GOLDEN_UPDATE").is_some() {
-            std::fs::write(&path, &rendered).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(rendered, expected, "{file} differs; GOLDEN_UPDATE=1 writes it anew");
+        crate::app::fixture::assert_golden(file, &rendered);
     }
 
     #[test]

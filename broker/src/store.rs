@@ -4,6 +4,8 @@
 pub(crate) mod bindings;
 pub(crate) mod instances;
 pub(crate) mod operations;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;

@@ -1,0 +1,227 @@
+//! The rules of the state database, on a real file.
+
+use std::time::Duration;
+
+use broker::osb::State;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::instances::{Lease, NameTaken};
+use super::operations::{Kind, NewOperation, Operation, Report};
+use super::*;
+use crate::admission::{Attributes, BindingAttributes, BindingProgress, Condition};
+use crate::bosh::TaskId;
+use crate::clock::Timestamp;
+use crate::ids::{BindingId, InstanceId, OperationId};
+use crate::lifecycle::{Act, Submission};
+use bindings::Key;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const LATER: Timestamp = Timestamp(2_000_000);
+
+struct Database {
+    store: Store,
+    directory: TempDir,
+}
+
+impl Database {
+    async fn new() -> Database {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("state/state.db")).await.unwrap();
+        Database { store, directory }
+    }
+
+    async fn reopen(self) -> Database {
+        self.store.close().await;
+        let store = Store::open(&self.directory.path().join("state/state.db")).await.unwrap();
+        Database { store, ..self }
+    }
+
+    async fn connection(&self) -> sqlx::pool::PoolConnection<Sqlite> {
+        self.store.connection().await.unwrap()
+    }
+
+    async fn insert(&self, instance: &str) -> anyhow::Result<()> {
+        instances::insert(&mut *self.connection().await, &id(instance), &attributes(), "{}", NOW).await
+    }
+
+    async fn start(&self, instance: &str, kind: Kind, halts: Option<&OperationId>) -> anyhow::Result<OperationId> {
+        let operation = OperationId::new(Uuid::new_v4());
+        let new = NewOperation {
+            id: &operation,
+            instance: &id(instance),
+            kind,
+            description: "begun",
+            request_id: "r",
+            halts,
+            timeout: Duration::from_secs(60),
+        };
+        operations::insert(&mut *self.connection().await, new, NOW).await.map(|()| operation)
+    }
+
+    async fn create(&self, instance: &str) -> OperationId {
+        self.insert(instance).await.unwrap();
+        self.start(instance, Kind::Create, None).await.unwrap()
+    }
+
+    async fn finish(&self, operation: &OperationId) -> bool {
+        operations::finish(&mut *self.connection().await, operation, State::Succeeded, "done", NOW).await.unwrap()
+    }
+
+    async fn condition(&self, instance: &str) -> Option<Condition> {
+        let known = instances::find(&mut *self.connection().await, &id(instance)).await.unwrap();
+        known.map(|known| known.condition)
+    }
+
+    async fn claim(&self, owner: &str, now: Timestamp) -> Option<InstanceId> {
+        let lease = Lease { owner, until: Timestamp(now.0 + 1000) };
+        instances::claim(&mut *self.connection().await, lease, now).await.unwrap()
+    }
+
+    async fn in_progress(&self, instance: &str) -> Option<Operation> {
+        operations::in_progress(&mut *self.connection().await, &id(instance)).await.unwrap()
+    }
+}
+
+fn id(text: &str) -> InstanceId {
+    InstanceId::parse(text).unwrap()
+}
+
+fn attributes() -> Attributes {
+    Attributes {
+        service_id: "s".into(),
+        plan_id: "p".into(),
+        organization_guid: "o".into(),
+        space_guid: "g".into(),
+        parameters: serde_json::from_str(r#"{"a":[1]}"#).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_wish_survives_a_restart() {
+    let database = Database::new().await;
+    let operation = database.create("i").await;
+
+    let database = database.reopen().await;
+
+    let known = instances::find(&mut *database.connection().await, &id("i")).await.unwrap().unwrap();
+    assert_eq!(known.attributes, attributes());
+    assert_eq!((known.operation, known.condition), (operation, Condition::Creating));
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(database.directory.path().join("state")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn an_instance_has_one_operation_at_a_time() {
+    let database = Database::new().await;
+    let creation = database.create("i").await;
+
+    let second = database.start("i", Kind::Delete, None).await;
+
+    assert!(format!("{:#}", second.unwrap_err()).contains("UNIQUE"));
+    assert!(database.finish(&creation).await);
+    database.start("i", Kind::Delete, None).await.unwrap();
+    assert_eq!(database.condition("i").await, Some(Condition::Deleting));
+}
+
+#[tokio::test]
+async fn a_deletion_halts_the_creation_and_knows_what_it_had_sent() {
+    let database = Database::new().await;
+    let creation = database.create("i").await;
+    let sent = Submission { act: Act::Deploy, after: TaskId(7) };
+    assert!(operations::record_submission(&mut *database.connection().await, &creation, sent).await.unwrap());
+
+    database.start("i", Kind::Delete, Some(&creation)).await.unwrap();
+
+    let deletion = database.in_progress("i").await.unwrap();
+    let halted = deletion.halted.unwrap();
+    assert_eq!((halted.id.clone(), halted.submission), (creation.clone(), Some(sent)));
+    assert!(!operations::record_submission(&mut *database.connection().await, &creation, sent).await.unwrap());
+    assert!(!database.finish(&creation).await, "what was halted stays halted");
+}
+
+#[tokio::test]
+async fn an_instance_is_claimed_once_until_the_lease_ends_or_its_owner_comes_back() {
+    let database = Database::new().await;
+    database.create("i").await;
+    assert_eq!(database.claim("a", NOW).await, Some(id("i")));
+
+    assert_eq!(database.claim("b", NOW).await, None);
+    let due = operations::next_due(&mut *database.connection().await).await.unwrap();
+    assert_eq!(due, Some(Timestamp(NOW.0 + 1000)));
+    assert_eq!(database.claim("b", Timestamp(NOW.0 + 1000)).await, Some(id("i")));
+
+    let lease = Lease { owner: "a", until: LATER };
+    assert!(!instances::renew(&mut *database.connection().await, &id("i"), lease).await.unwrap());
+    instances::release_all(&mut *database.connection().await, "b").await.unwrap();
+    assert_eq!(database.claim("a", NOW).await, Some(id("i")));
+}
+
+#[tokio::test]
+async fn what_is_due_the_longest_is_claimed_first_and_what_is_not_due_is_not() {
+    let database = Database::new().await;
+    database.create("young").await;
+    database.create("old").await;
+    operations::postpone(&mut *database.connection().await, &id("young"), Timestamp(NOW.0 + 5)).await.unwrap();
+
+    assert_eq!(database.claim("a", NOW).await, Some(id("old")));
+    assert_eq!(database.claim("a", NOW).await, None);
+    assert_eq!(database.claim("a", Timestamp(NOW.0 + 5)).await, Some(id("young")));
+}
+
+#[tokio::test]
+async fn a_deleted_instance_leaves_a_tombstone_that_can_be_used_again_and_is_forgotten_in_time() {
+    let database = Database::new().await;
+    let creation = database.create("i").await;
+    database.finish(&creation).await;
+    database.start("i", Kind::Delete, None).await.unwrap();
+    let deletion = database.in_progress("i").await.unwrap();
+    operations::finish_deletion(&mut *database.connection().await, &deletion, "gone", NOW).await.unwrap();
+    assert_eq!(database.condition("i").await, Some(Condition::Deleted));
+
+    database.create("i").await;
+    let old = operations::report(&mut *database.connection().await, &id("i"), &deletion.id).await.unwrap();
+    let expected = Report { kind: Kind::Delete, state: State::Succeeded, description: "gone".into() };
+    assert_eq!(old, Some(expected));
+    assert_eq!(instances::forget_deleted(&mut *database.connection().await, LATER).await.unwrap(), 0);
+
+    let again = database.in_progress("i").await.unwrap();
+    operations::finish_deletion(&mut *database.connection().await, &again, "gone", NOW).await.unwrap();
+    assert_eq!(instances::forget_deleted(&mut *database.connection().await, LATER).await.unwrap(), 1);
+    assert_eq!(database.condition("i").await, None);
+}
+
+#[tokio::test]
+async fn ids_that_would_give_agents_the_same_name_are_refused() {
+    let database = Database::new().await;
+    database.insert("a-b").await.unwrap();
+    for taken in ["A-b", "a_b", "a-~b"] {
+        assert!(database.insert(taken).await.unwrap_err().is::<NameTaken>(), "{taken}");
+    }
+    database.insert("ab").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_binding_is_kept_sealed_and_goes_with_its_instance() {
+    let database = Database::new().await;
+    let creation = database.create("i").await;
+    database.finish(&creation).await;
+    let key = Key { instance: id("i"), binding: BindingId::parse("b").unwrap() };
+    let attributes =
+        BindingAttributes { service_id: "s".into(), plan_id: "p".into(), rest: serde_json::json!({"app_guid": "a"}) };
+    let mut db = database.connection().await;
+
+    bindings::insert(&mut db, &key, &attributes, "sealed", (NOW, LATER)).await.unwrap();
+
+    let stored = bindings::find(&mut db, &key, NOW).await.unwrap().unwrap();
+    assert_eq!((stored.known.progress, stored.known.is_claimed), (BindingProgress::Creating, true));
+    assert_eq!((stored.known.attributes, stored.sealed.as_str()), (attributes.clone(), "sealed"));
+    assert!(!bindings::find(&mut db, &key, LATER).await.unwrap().unwrap().known.is_claimed);
+    assert!(bindings::insert(&mut db, &key, &attributes, "other", (NOW, LATER)).await.is_err());
+
+    bindings::delete_all(&mut db, &id("i")).await.unwrap();
+    assert!(!bindings::set_progress(&mut db, &key, BindingProgress::Created, NOW).await.unwrap());
+    assert_eq!(bindings::find(&mut db, &key, NOW).await.unwrap(), None);
+}
