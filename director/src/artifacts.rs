@@ -2,14 +2,25 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+
+use crate::clock;
 use crate::director::Director;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
+use crate::model::Instance;
 use crate::task::Running;
 
 pub(crate) async fn delete_orphan_disk(director: Arc<Director>, task: Running, cid: String) -> Result<String> {
     let stage = task.stage("Deleting orphaned disks", &[], Some(1));
     stage.step(&format!("Deleting orphaned disk {cid}"), delete_disk(&director, &task, &cid)).await?;
     Ok(format!("orphaned disk(s) {cid} deleted"))
+}
+
+/// `orphan-disk`: the instance is given a new, empty disk with its next VM. A disk in use is left alone.
+pub(crate) async fn orphan_disk(director: Arc<Director>, task: Running, cid: String) -> Result<String> {
+    let stage = task.stage("Orphan disk", &[], Some(1));
+    stage.step(&cid, take_disk(&director, &task, &cid)).await?;
+    Ok(format!("disk {cid} orphaned"))
 }
 
 /// `clean-up`: this director has nothing else that could be cleaned up.
@@ -45,8 +56,33 @@ async fn delete_disk(director: &Director, task: &Running, cid: &str) -> Result<(
     director.store.write(forget).await
 }
 
+async fn take_disk(director: &Director, task: &Running, cid: &str) -> Result<()> {
+    let has_disk = |instance: &Instance| instance.disk.as_ref().is_some_and(|disk| disk.cid == cid);
+    let Some((deployment, _)) = owner(director, has_disk) else {
+        task.warning(&format!("Disk {cid} does not exist or is an orphan already. Orphaning is skipped"));
+        return Ok(());
+    };
+    let _lock = director.locks.acquire(&deployment, task).await?;
+    let now = clock::spaced(OffsetDateTime::now_utc());
+    let orphan = |model: &mut crate::store::Model| {
+        let mut instances = model.deployment_mut(&deployment)?.instances.iter_mut();
+        let Some(instance) = instances.find(|instance| has_disk(instance)) else { return Ok(()) };
+        if let Some(vm) = &instance.vm {
+            let (slug, vm) = (instance.slug(), &vm.cid);
+            let message =
+                format!("Disk '{cid}' is attached to VM '{vm}' of {slug}: `stop --hard` or `delete-vm` first");
+            return Err(Error::new(Code::Generic, message));
+        }
+        let owner = instance.clone();
+        instance.disk = None;
+        model.orphan_disk(&deployment, &owner, now);
+        Ok(())
+    };
+    director.store.write(orphan).await
+}
+
 async fn end_vm(director: &Director, task: &Running, cid: &str) -> Result<()> {
-    let owner = owner(director, cid);
+    let owner = owner(director, |instance| instance.vm.as_ref().is_some_and(|vm| vm.cid == cid));
     if owner.is_none() && !director.cpi.vms().await?.iter().any(|known| known == cid) {
         task.warning(&format!("VM {cid} does not exist. Deletion is skipped"));
         return Ok(());
@@ -61,11 +97,10 @@ async fn end_vm(director: &Director, task: &Running, cid: &str) -> Result<()> {
     director.store.write(forget).await
 }
 
-fn owner(director: &Director, cid: &str) -> Option<(String, String)> {
+fn owner(director: &Director, is_it: impl Fn(&Instance) -> bool) -> Option<(String, String)> {
     let model = director.store.read();
     model.deployments.values().find_map(|deployment| {
-        let mut instances = deployment.instances.iter();
-        let owner = instances.find(|instance| instance.vm.as_ref().is_some_and(|vm| vm.cid == cid))?;
+        let owner = deployment.instances.iter().find(|instance| is_it(instance))?;
         Some((deployment.name.clone(), owner.id.clone()))
     })
 }

@@ -73,6 +73,7 @@ async fn dispatch(connection: &Connection, command: Command) -> Outcome {
         }
         Command::DeleteDeployment { force } => change::delete_deployment(&director, deployment()?, force).await,
         Command::DeleteVm { cid } => change::delete_vm(&director, &cid).await,
+        Command::OrphanDisk { cid } => change::orphan_disk(&director, &cid).await,
         Command::DeleteDisk { cid } => change::delete_disk(&director, &cid).await,
         Command::CleanUp { all } => change::clean_up(&director, all).await,
         Command::UpdateCloudConfig { file } => change::cloud_config(&director, &file).await,

@@ -139,9 +139,18 @@ impl Director {
 
     /// The CID of the VM in an AZ.
     fn cid(&self, az: &str) -> String {
-        let vms = self.run("vms");
-        let row = vms.lines().find(|line| line.contains(az)).unwrap();
-        row.split_whitespace().find(|word| word.starts_with("vm-")).unwrap().to_owned()
+        self.word(az, "vm-")
+    }
+
+    /// The CID of the disk in an AZ.
+    fn disk(&self, az: &str) -> String {
+        self.word(az, "disk-")
+    }
+
+    fn word(&self, az: &str, beginning: &str) -> String {
+        let instances = self.run("instances --details");
+        let row = instances.lines().find(|line| line.contains(az)).unwrap();
+        row.split_whitespace().find(|word| word.starts_with(beginning)).unwrap().to_owned()
     }
 }
 
@@ -263,6 +272,23 @@ fn moves_instances(director: &Director) {
     assert!(director.run("vms").contains("1 vms"));
     director.run("start mysql/1");
     assert!(is_running_twice(&director.run("instances")));
+    changes_a_disk(director);
+}
+
+fn changes_a_disk(director: &Director) {
+    let old = director.disk("z2");
+    let refusal = director.fail(&format!("orphan-disk {old}"));
+    assert!(
+        refusal.contains("is attached to VM") && refusal.contains("`stop --hard` or `delete-vm` first"),
+        "{refusal}"
+    );
+    director.run("stop mysql/1 --hard");
+    director.run(&format!("orphan-disk {old}"));
+    assert!(has_row(&director.run("disks --orphaned"), &[&old, "mysql/"]));
+    assert!(director.run(&format!("orphan-disk {old}")).contains("is an orphan already"));
+    director.run("start mysql/1");
+    assert_ne!(director.disk("z2"), old);
+    director.run(&format!("delete-disk {old}"));
 }
 
 fn survives_losses(director: &mut Director) {

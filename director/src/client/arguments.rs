@@ -108,6 +108,8 @@ pub(crate) enum Command {
         #[arg(long, short, required = true)]
         orphaned: bool,
     },
+    /// Take the disk of an instance without a VM; its next VM has a new one
+    OrphanDisk { cid: String },
     /// Delete an orphaned disk
     DeleteDisk { cid: String },
     /// Print the stable client address of a deployment

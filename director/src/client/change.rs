@@ -92,16 +92,20 @@ pub(super) async fn delete_deployment(director: &Director, deployment: &str, for
 }
 
 pub(super) async fn delete_vm(director: &Director, cid: &str) -> Outcome {
-    delete(director, &["vms", cid]).await
+    delete(director, &["vms", cid], &[]).await
 }
 
 pub(super) async fn delete_disk(director: &Director, cid: &str) -> Outcome {
-    delete(director, &["disks", cid]).await
+    delete(director, &["disks", cid], &[]).await
 }
 
-async fn delete(director: &Director, path: &[&str]) -> Outcome {
+pub(super) async fn orphan_disk(director: &Director, cid: &str) -> Outcome {
+    delete(director, &["disks", cid], &[("orphan", "true")]).await
+}
+
+async fn delete(director: &Director, path: &[&str], query: &[(&str, &str)]) -> Outcome {
     print(&format!("Using {}\n\n", director.describe()))?;
-    let id = director.submit(Method::DELETE, path, &[], Body::Empty).await?;
+    let id = director.submit(Method::DELETE, path, query, Body::Empty).await?;
     task::follow(director, id).await.map(|()| Success::Told)
 }
 

@@ -1,7 +1,7 @@
 //! Orphaned disks, VMs by their CID, `clean-up`.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -34,7 +34,25 @@ pub(super) async fn list(State(app): State<App>) -> Answer {
     answer::json(&model.shared.orphan_disks.iter().map(row).collect::<Vec<Value>>())
 }
 
-pub(super) async fn delete(State(app): State<App>, requester: Requester, Path(cid): Path<String>) -> Answer {
+#[derive(Deserialize)]
+pub(super) struct Fate {
+    #[serde(default)]
+    orphan: bool,
+}
+
+/// An orphan is deleted; with `orphan=true` an instance's disk becomes one.
+pub(super) async fn delete(
+    State(app): State<App>,
+    requester: Requester,
+    Path(cid): Path<String>,
+    Query(fate): Query<Fate>,
+) -> Answer {
+    if fate.orphan {
+        let order = requester.order(Kind::OrphanDisk, "orphan disk", None);
+        let director = app.clone();
+        let id = app.tasks.submit(order, move |task| artifacts::orphan_disk(director, task, cid)).await?;
+        return answer::see_task(&requester.host, id);
+    }
     let order = requester.order(Kind::DeleteOrphanDisks, "delete orphan disks", None);
     let director = app.clone();
     let id = app.tasks.submit(order, move |task| artifacts::delete_orphan_disk(director, task, cid)).await?;

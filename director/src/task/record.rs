@@ -44,6 +44,7 @@ pub(crate) enum Kind {
     RecreateInstance,
     DeleteVm,
     DeleteOrphanDisks,
+    OrphanDisk,
     CckScanAndFix,
     CleanupArtifacts,
 }
@@ -92,6 +93,7 @@ impl Kind {
             | Self::RecreateInstance
             | Self::DeleteVm
             | Self::DeleteOrphanDisks
+            | Self::OrphanDisk
             | Self::CckScanAndFix
             | Self::CleanupArtifacts => false,
         }
