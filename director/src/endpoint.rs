@@ -7,13 +7,13 @@
 mod health;
 mod verdict;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ const HOLD_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// More clients wait in the listening socket's queue. A MySQL server has far fewer sessions.
 const CONNECTIONS_LIMIT: usize = 2000;
+const QUEUE_LENGTH: u32 = 4096;
 /// Out of file descriptors: time for some connections to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,7 +44,7 @@ impl Endpoint {
         health: Health,
         targets: watch::Receiver<Vec<Ipv4Addr>>,
     ) -> anyhow::Result<Endpoint> {
-        let listener = TcpListener::bind((address, port)).await.with_context(|| {
+        let listener = listen(SocketAddrV4::new(address, port)).with_context(|| {
             format!("the client address {address}:{port} cannot be used, somebody may listen there")
         })?;
         let demand = Arc::new(Demand::default());
@@ -53,6 +54,14 @@ impl Endpoint {
         tasks.spawn(accept(listener, Forwarder { port, demand, view }));
         Ok(Endpoint { _tasks: tasks })
     }
+}
+
+/// After a failover all clients come at once, and one that finds no place in the queue tries again only a second later.
+fn listen(address: SocketAddrV4) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address.into())?;
+    socket.listen(QUEUE_LENGTH)
 }
 
 /// Allow this process as many open files as it may have: a forwarded connection needs two, and the usual limit of 1024

@@ -40,6 +40,9 @@ impl Variables {
     /// Make what `variables:` defines and is missing, then fill in every `((name))` and `((name.part))`.
     pub(crate) async fn resolve(&self, deployment: &str, manifest: &Value) -> Result<Value, Error> {
         let definitions = definition::parse(manifest).map_err(Error::Invalid)?;
+        let defined = definitions.iter().map(|definition| definition.name.clone()).collect();
+        let used =
+            interpolate::references(manifest).union(&defined).filter(|name| is_absolute(name)).cloned().collect();
         let mut kept = self.kept.lock().await;
         let made = make_missing(&kept, deployment, definitions, OffsetDateTime::now_utc()).await?;
         let filled = interpolate::fill(manifest, &|reference| {
@@ -51,7 +54,6 @@ impl Variables {
         if !problems.is_empty() {
             return Err(Error::Invalid(problems.join("; ")));
         }
-        let used = interpolate::references(manifest).into_iter().filter(|name| is_absolute(name)).collect();
         kept.add(deployment, made, used).map_err(Error::Store)?;
         Ok(filled.value)
     }

@@ -41,7 +41,7 @@ impl Instance {
         health.set_nonblocking(true).unwrap();
         let server = axum_server::from_tcp_rustls(health, tls).unwrap();
         tasks.spawn(async move { server.serve(router.into_make_service()).await.unwrap() });
-        let listener = TcpListener::bind((address, PORT)).await.unwrap();
+        let listener = listen(SocketAddrV4::new(address, PORT)).unwrap();
         tasks.spawn(echo(listener, address));
         Self { address, status, _tasks: tasks }
     }
@@ -171,4 +171,18 @@ async fn a_taken_address_is_named_and_a_dropped_endpoint_cuts_its_connections() 
     drop(running);
 
     assert_cut(&mut established).await;
+}
+
+#[tokio::test]
+async fn many_clients_that_come_at_once_are_served_at_once() {
+    let a = Instance::start([127, 82, 3, 9], 200).await;
+    let (_endpoint, _targets) = endpoint([127, 82, 3, 105], &[&a]).await;
+    let before = Instant::now();
+
+    let mut clients: JoinSet<_> = (0..400).map(|_| connect([127, 82, 3, 105])).collect();
+
+    while let Some(client) = clients.join_next().await {
+        assert_eq!(client.unwrap().0, a.address);
+    }
+    assert!(before.elapsed() < PATIENCE / 2, "{:?}", before.elapsed());
 }

@@ -89,8 +89,11 @@ variables:
 ";
     let first = variables.resolve("a", &yaml(manifest)).await.unwrap();
     assert_eq!(text(&variables.resolve("b", &yaml(manifest)).await.unwrap(), &["ca"]), text(&first, &["ca"]));
+    let defined_only = "{variables: [{name: /tandem/ca, type: certificate, options: {is_ca: true}}]}";
+    variables.resolve("e", &yaml(defined_only)).await.unwrap();
     let names = |list: Vec<(String, String)>| list.into_iter().map(|(_, name)| name).collect::<Vec<_>>();
     assert_eq!(names(variables.list("b").await), ["/tandem/b/own", "/tandem/ca"]);
+    assert_eq!(names(variables.list("e").await), ["/tandem/ca"]);
 
     variables.forget("a").await.unwrap();
     variables.forget("a").await.unwrap();
