@@ -23,12 +23,12 @@ struct Served {
 }
 
 impl ClientAddresses {
-    /// Serve exactly the addresses of the model. The first that cannot be served is named; the others are served.
-    pub(crate) async fn follow(&self, model: &Model) -> anyhow::Result<()> {
+    /// Serve exactly the addresses of the model; why some cannot be served, by deployment.
+    pub(crate) async fn follow(&self, model: &Model) -> BTreeMap<String, anyhow::Error> {
         let mut served = self.served.lock().await;
         let wanted = |name: &str| model.deployments.get(name).and_then(|deployment| deployment.client_address.as_ref());
         served.retain(|name, entry| wanted(name) == Some(&entry.address));
-        let mut failure = None;
+        let mut failures = BTreeMap::new();
         for (name, deployment) in &model.deployments {
             let Some(address) = &deployment.client_address else { continue };
             let targets = targets(deployment, address);
@@ -38,11 +38,11 @@ impl ClientAddresses {
                 }
                 None => match serve(address, targets).await {
                     Ok(entry) => drop(served.insert(name.clone(), entry)),
-                    Err(error) => failure = failure.or(Some(error)),
+                    Err(error) => drop(failures.insert(name.clone(), error)),
                 },
             }
         }
-        failure.map_or(Ok(()), Err)
+        failures
     }
 }
 

@@ -5,6 +5,13 @@
 mod errand;
 mod files;
 mod process;
+/// The kernel itself says so: a supervisor that is slow, or a director that is out of open files, looks different.
+fn nobody_is_there(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| matches!(cause.kind(), ConnectionRefused | NotFound))
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -64,8 +71,10 @@ pub(crate) struct VmOrder {
 /// What is known of a VM now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VmState {
-    /// Its supervisor does not answer: in BOSH's words an unresponsive agent, or no VM at all.
+    /// There is no supervisor: nobody takes the call, or there is no VM at all.
     Missing,
+    /// There may be one, but it does not answer in time, or we could not ask. Its programs may run.
+    Silent,
     Present {
         /// One for each job with a program, in the order of the jobs.
         processes: Vec<Process>,
@@ -153,7 +162,7 @@ impl Cpi {
             Ok(processes) => VmState::Present { processes },
             Err(error) => {
                 tracing::debug!(cid, "the VM does not say how it is: {error:#}");
-                VmState::Missing
+                if nobody_is_there(&error) { VmState::Missing } else { VmState::Silent }
             }
         }
     }

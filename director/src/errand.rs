@@ -122,7 +122,7 @@ async fn check(director: &Director, errand: &str, instance: &Instance) -> Result
     let Some(vm) = &instance.vm else { return Err(unresponsive(instance)) };
     match director.cpi.vm_state(&vm.cid).await {
         VmState::Present { .. } => Ok(()),
-        VmState::Missing => Err(unresponsive(instance)),
+        VmState::Missing | VmState::Silent => Err(unresponsive(instance)),
     }
 }
 

@@ -3,9 +3,11 @@
 //! sees, so any round may be lost.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,7 @@ use crate::error::Result;
 use crate::instance_actions::bring_to;
 use crate::model::{Deployment, DesiredState, Instance};
 use crate::plan::{Force, Wanted};
+use crate::store::Model;
 use crate::task::record::{Kind, State};
 use crate::task::{Order, Running};
 
@@ -47,7 +50,9 @@ pub(crate) async fn clear_half_made_vms(director: &Director) -> anyhow::Result<(
     for cid in director.cpi.vms().await? {
         if !known.contains(&cid.as_str()) {
             tracing::info!(vm_cid = cid, "removing a VM that no instance owns");
-            director.cpi.delete_vm(&cid).await?;
+            if let Err(error) = director.cpi.delete_vm(&cid).await {
+                tracing::error!(vm_cid = cid, error = format!("{error:#}"), "cannot remove a VM that no instance owns");
+            }
         }
     }
     Ok(())
@@ -55,25 +60,38 @@ pub(crate) async fn clear_half_made_vms(director: &Director) -> anyhow::Result<(
 
 async fn round(director: &Arc<Director>, attempts: &mut BTreeMap<String, Attempt>) {
     let model = director.store.read();
-    if let Err(error) = director.client_addresses.follow(&model).await {
-        tracing::warn!(error = format!("{error:#}"), "cannot serve a client address; the next round tries again");
+    for (deployment, error) in director.client_addresses.follow(&model).await {
+        tracing::warn!(
+            deployment,
+            error = format!("{error:#}"),
+            "cannot serve a client address; the next round tries again"
+        );
     }
     attempts.retain(|name, attempt| model.deployments.contains_key(name) && attempt.at.elapsed() < 2 * LONGEST_PAUSE);
     if model.shared.resurrection_paused || !director.config.resurrection {
         return;
     }
-    for (name, deployment) in &model.deployments {
-        let is_too_early = attempts.get(name).is_some_and(|attempt| is_pending(director, attempt));
-        if is_too_early || director.locks.is_held(name) || lost(director, deployment).await.is_empty() {
-            continue;
-        }
-        let failed = attempts.get(name).filter(|attempt| has_failed(director, attempt));
+    for name in suffering(director, &model, attempts).await {
+        let failed = attempts.get(&name).filter(|attempt| has_failed(director, attempt));
         let pause = failed.map_or(PERIOD, |attempt| (2 * attempt.pause).min(LONGEST_PAUSE));
-        match submit(director, name).await {
-            Ok(task) => drop(attempts.insert(name.clone(), Attempt { at: Instant::now(), pause, task })),
+        match submit(director, &name).await {
+            Ok(task) => drop(attempts.insert(name, Attempt { at: Instant::now(), pause, task })),
             Err(error) => tracing::warn!(deployment = name, %error, "cannot start a resurrection"),
         }
     }
+}
+
+/// The deployments that have lost a VM and that nobody works on. They are looked at side by side: one VM that is slow to
+/// answer must not delay the others.
+async fn suffering(director: &Director, model: &Model, attempts: &BTreeMap<String, Attempt>) -> Vec<String> {
+    let is_pending = |name: &str| attempts.get(name).is_some_and(|attempt| is_pending(director, attempt));
+    let idle = model.deployments.iter().filter(|(name, _)| !is_pending(name) && !director.locks.is_held(name));
+    let looks = idle.map(|(name, deployment)| async move {
+        let has_lost = !lost(director, deployment).await.is_empty();
+        has_lost.then(|| name.clone())
+    });
+    let looks: Vec<_> = looks.collect();
+    stream::iter(looks).buffer_unordered(VMS_IN_FLIGHT).filter_map(ready).collect().await
 }
 
 /// Its task has not ended, or ended too short a time ago.
@@ -129,6 +147,7 @@ async fn lost(director: &Director, deployment: &Deployment) -> Vec<Instance> {
 
 async fn has_vm(director: &Director, instance: &Instance) -> bool {
     match &instance.vm {
+        // To replace a VM kills what is left of it, so a VM that is only slow is left to the operator.
         Some(vm) => director.cpi.vm_state(&vm.cid).await != VmState::Missing,
         None => false,
     }

@@ -46,8 +46,8 @@ async fn serve(path: &Path) -> Result<()> {
     let director = Arc::new(Director::open(config)?);
     director.store.write(name_director).await?;
     resurrect::clear_half_made_vms(&director).await.context("remove VMs that no instance owns")?;
-    if let Err(error) = director.client_addresses.follow(&director.store.read()).await {
-        tracing::warn!(error = format!("{error:#}"), "cannot serve a client address yet");
+    for (deployment, error) in director.client_addresses.follow(&director.store.read()).await {
+        tracing::warn!(deployment, error = format!("{error:#}"), "cannot serve a client address yet");
     }
 
     let tls = tls::server_config(&director.config.state, address.ip(), OffsetDateTime::now_utc()).await?;

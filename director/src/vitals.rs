@@ -41,7 +41,7 @@ async fn line(director: &Director, deployment: &Deployment, instance: &Instance)
     let job_state = state.as_ref().map(|state| job_state(instance.state, state));
     let processes = match &state {
         Some(VmState::Present { processes }) => processes.as_slice(),
-        Some(VmState::Missing) | None => &[],
+        Some(VmState::Missing | VmState::Silent) | None => &[],
     };
     let vm = instance.vm.as_ref();
     let disks: Vec<&str> = instance.disk.iter().map(|disk| disk.cid.as_str()).collect();

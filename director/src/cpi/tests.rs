@@ -68,7 +68,7 @@ impl Machine {
     async fn state(&self, cid: &str) -> Option<ProcessState> {
         match self.cpi.vm_state(cid).await {
             VmState::Present { processes } => processes.first().map(|process| process.state),
-            VmState::Missing => None,
+            VmState::Missing | VmState::Silent => None,
         }
     }
 

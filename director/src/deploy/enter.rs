@@ -51,6 +51,8 @@ fn place_all(
     cloud: &CloudConfig,
     release: &Release,
 ) -> Result<Entered> {
+    // Again: a delete that was queued before this deploy may have removed it.
+    find_or_create(model, &order.deployment)?;
     let mut taken = taken_addresses(model);
     let mut left = model.deployment(&order.deployment)?.instances.clone();
     let mut entered = Entered { revision: 0, instances: Vec::new(), obsolete: Vec::new() };
@@ -87,7 +89,9 @@ fn revision(model: &mut Model, order: &Order) -> Result<u64> {
         Some(id) => id,
         None => model.shared_mut().new_id(),
     };
-    model.deployment_mut(&order.deployment)?.revisions.insert(id, order.revision.clone());
+    let deployment = model.deployment_mut(&order.deployment)?;
+    deployment.prune_revisions();
+    deployment.revisions.insert(id, order.revision.clone());
     Ok(id)
 }
 

@@ -128,6 +128,7 @@ impl Turn {
     /// A disk that is not wanted any more becomes an orphan. A new size needs no new disk: a directory has no size.
     async fn prepare_disk(&self, subject: Subject<'_>) -> Result<Option<String>> {
         let (id, deployment) = (&self.instance.id, subject.deployment);
+        let cpi = &subject.director.cpi;
         let disk = match (&self.instance.disk, self.disk_mb) {
             (None, None) => return Ok(None),
             (Some(_), None) => {
@@ -143,17 +144,17 @@ impl Turn {
                 };
                 return subject.director.store.write(forget).await.map(|()| None);
             }
-            (Some(disk), Some(_)) => disk.clone(),
-            (None, Some(size_mb)) => {
-                let disk = Disk { cid: new_cid("disk"), size_mb };
-                subject.director.cpi.create_disk(&disk.cid, size_mb).await?;
-                disk
-            }
+            (Some(disk), Some(size_mb)) => Disk { cid: disk.cid.clone(), size_mb },
+            (None, Some(size_mb)) => Disk { cid: new_cid("disk"), size_mb },
         };
-        let (cid, size_mb) = (disk.cid.clone(), self.disk_mb.unwrap_or(disk.size_mb));
-        let disk = Disk { cid: cid.clone(), size_mb };
+        let (cid, size_mb) = (disk.cid.clone(), disk.size_mb);
         if self.instance.disk.as_ref() != Some(&disk) {
             change(subject, id, |instance| instance.disk = Some(disk)).await?;
+        }
+        // Remembered first, so that a crash leaves no disk that nobody knows; made for certain as long as no VM has had
+        // it. Later a disk that is missing is a loss to be seen, not to be papered over with an empty one.
+        if self.instance.applied.is_none() || self.instance.disk.is_none() {
+            cpi.create_disk(&cid, size_mb).await?;
         }
         Ok(Some(cid))
     }
@@ -232,7 +233,10 @@ pub(crate) fn unresponsive(instance: &Instance) -> Error {
 
 async fn observe_vm(director: &Director, instance: &Instance, wanted: DesiredState) -> plan::Vm {
     let Some(vm) = &instance.vm else { return plan::Vm::Absent };
-    let VmState::Present { processes } = director.cpi.vm_state(&vm.cid).await else { return plan::Vm::Dead };
+    let processes = match director.cpi.vm_state(&vm.cid).await {
+        VmState::Present { processes } => processes,
+        VmState::Missing | VmState::Silent => return plan::Vm::Dead,
+    };
     let is_running = match wanted {
         DesiredState::Started => processes.iter().all(|process| process.state == ProcessState::Running),
         DesiredState::Stopped | DesiredState::Detached => {
@@ -268,9 +272,12 @@ async fn wait_until_running(
     }
 }
 
-/// The names of the jobs that do not run; `None` when the VM is gone.
+/// The names of the jobs that do not run; `None` when the VM does not answer.
 async fn not_running(subject: Subject<'_>, cid: &str) -> Option<Vec<String>> {
-    let VmState::Present { processes } = subject.director.cpi.vm_state(cid).await else { return None };
+    let processes = match subject.director.cpi.vm_state(cid).await {
+        VmState::Present { processes } => processes,
+        VmState::Missing | VmState::Silent => return None,
+    };
     let is_failed = |process: &Process| process.state != ProcessState::Running;
     Some(processes.into_iter().filter(is_failed).map(|process| process.name).collect())
 }

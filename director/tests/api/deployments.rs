@@ -160,6 +160,34 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
 }
 
 #[tokio::test]
+async fn a_deploy_that_is_asked_for_while_the_deployment_is_deleted_makes_it_anew() {
+    let world = World::new().await;
+    world.deploy(&manifest(1, "{}")).await;
+
+    let delete = world.send(Method::DELETE, "/deployments/d").await;
+    let deploy = world.send_yaml(Method::POST, "/deployments", &manifest(1, "{}")).await;
+
+    assert_eq!(world.task(delete).await.state, "done");
+    let deploy = world.task(deploy).await;
+    assert_eq!(deploy.state, "done", "{}", deploy.events);
+    assert_eq!(world.instances().await[0]["job_state"], "running");
+}
+
+#[tokio::test]
+async fn a_second_director_is_refused_with_the_reason() {
+    let mut world = World::new().await;
+
+    let port = world.start_another("");
+    let state = world.start_another("listen: '127.0.0.1:0'");
+    let key = world.start_another("workers: 3");
+
+    assert!(port.contains("if something else has this port, choose another one with `listen`"), "{port}");
+    assert!(state.contains("another director uses the state directory"), "{state}");
+    assert!(key.contains("unknown field `workers`"), "{key}");
+    assert!(world.stop().success());
+}
+
+#[tokio::test]
 async fn a_link_from_outside_leads_to_the_stable_client_address() {
     let world = World::new().await;
     world.deploy(&manifest(1, "{}")).await;

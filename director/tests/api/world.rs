@@ -50,11 +50,7 @@ impl World {
     }
 
     pub(crate) async fn start(&mut self) {
-        let config = format!(
-            "{{state: state, listen: '127.0.0.1:{}', release: release.yml, programs: programs, documents: programs, \
-             users: [{{name: {}, password: {}}}]}}",
-            self.port, ADMIN.0, ADMIN.1
-        );
+        let config = self.config("");
         let path = self.path("director.yml");
         std::fs::write(&path, config).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("director.log")).unwrap();
@@ -70,6 +66,26 @@ impl World {
             assert!(Instant::now() < deadline, "the director does not answer: {}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What a second director with the same config file, but for one line, says before it gives up.
+    pub(crate) fn start_another(&self, line: &str) -> String {
+        let path = self.path("another.yml");
+        std::fs::write(&path, self.config(line)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-director"));
+        let output = command.args(["serve", "--config"]).arg(path).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn config(&self, line: &str) -> String {
+        let listen =
+            if line.starts_with("listen") { String::new() } else { format!("listen: '127.0.0.1:{}'", self.port) };
+        format!(
+            "state: state\n{listen}\n{line}\nrelease: release.yml\nprograms: programs\ndocuments: programs\n\
+             users: [{{name: {}, password: {}}}]\n",
+            ADMIN.0, ADMIN.1
+        )
     }
 
     /// `kill -9`
