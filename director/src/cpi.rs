@@ -5,13 +5,6 @@
 mod errand;
 mod files;
 mod process;
-/// The kernel itself says so: a supervisor that is slow, or a director that is out of open files, looks different.
-fn nobody_is_there(error: &anyhow::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound};
-    let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    cause.is_some_and(|cause| matches!(cause.kind(), ConnectionRefused | NotFound))
-}
-
 #[cfg(test)]
 mod tests;
 
@@ -197,4 +190,11 @@ impl Cpi {
         let answer = protocol::ask(&dir.run(), request, timeout).await;
         anyhow::Context::with_context(answer, || format!("VM {cid}"))
     }
+}
+
+/// The kernel itself says so: a supervisor that is slow, or a director that is out of open files, looks different.
+fn nobody_is_there(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| matches!(cause.kind(), ConnectionRefused | NotFound))
 }
