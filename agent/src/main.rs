@@ -1,5 +1,102 @@
-//! `mysql-agent`.
+//! `mysql-agent`: runs on every database VM, owns its MySQL server, and keeps the pair of servers right.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `instance.rs` | what this agent was told (`config.json`) |
+//! | `mysqld.rs` | the server's process and data directory |
+//! | `mysql.rs`, `gtid.rs` | the statements; the histories of transactions |
+//! | `topology.rs` | PURE: what a command does next |
+//! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
+//! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
+//! | `agent.rs` | the parts together, and how they see both servers |
+//! | `http.rs`, `users.rs`, `report.rs` | the API |
 
-fn main() {
-    println!("{}", env!("CARGO_PKG_VERSION"));
+mod agent;
+mod busy;
+mod command;
+mod fence;
+mod gtid;
+mod http;
+mod instance;
+mod mysql;
+mod mysqld;
+mod recovery;
+mod report;
+mod seed;
+mod topology;
+mod users;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::agent::{api, config};
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// How long a command may go on after the agent was told to end.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Owns the MySQL server of a VM and keeps its replication right.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The job's configuration.
+    #[arg(long, default_value = "/var/vcap/jobs/mysql-agent/config.json")]
+    config: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    start_log();
+    // One thread: the agent waits nearly all the time, and should not be felt on the VM of a database.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(run(arguments))
+}
+
+fn start_log() {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let config = config::read(&arguments.config)?;
+    let instance = instance::Instance::new(config)
+        .with_context(|| format!("the configuration file {} is not usable", arguments.config.display()))?;
+    let (agent, supervisor) = agent::Agent::new(instance)?;
+    let agent = Arc::new(agent);
+    let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+
+    let handle = axum_server::Handle::new();
+    let address = SocketAddr::new(agent.instance.spec.ip, api::PORT);
+    let tls = agent.instance.tls.clone();
+    let served = http::serve(http::router(agent.clone()), http::listen(address)?, &tls, handle.clone());
+    let supervised = tokio::spawn(supervisor.supervise());
+    let recovering = tokio::spawn(recovery::recover_after_starts(agent.clone()));
+    tokio::select! {
+        // Only when it could not begin to listen.
+        served = served => return served,
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("ending: the server is stopped first");
+    recovering.abort();
+    agent.tasks.close();
+    if tokio::time::timeout(COMMAND_LIMIT, agent.tasks.wait()).await.is_err() {
+        tracing::warn!("a command is cut off; run it again when the agent is back");
+    }
+    agent.mysqld.end().await;
+    supervised.await.context("stop the server")?;
+    handle.graceful_shutdown(Some(ANSWER_LIMIT));
+    Ok(())
 }

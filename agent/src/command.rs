@@ -1,0 +1,188 @@
+//! Runs a command: observe, decide (`topology.rs`), act, again until nothing is left to do. The busy flag is up before the
+//! first look at the peer and down before the outcome is sent.
+
+mod demotion;
+mod follow;
+mod promotion;
+mod switchover;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::api::{Command, Event, Follow, Position};
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::busy::Raised;
+use crate::report::{Report, sentence};
+use crate::topology::{self, Admission, Observed, Peer, Refusal, Run, Side, Step};
+
+pub(crate) use follow::{follow, receive};
+pub(crate) use promotion::{lead, prepare_promotion, promote};
+
+/// Everything that waits for replication waits this long.
+pub(crate) const REPLICATION_LIMIT: Duration = Duration::from_secs(300);
+/// configure-leader-follower runs right after a deployment, when servers may still be starting.
+const AWAIT_LIMIT: Duration = Duration::from_secs(60);
+const OWN_SERVER_LIMIT: Duration = Duration::from_secs(10);
+/// The time between two looks at something that changes.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The time between two lines about something that takes long.
+pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(2);
+/// More steps than any command needs.
+const STEPS: usize = 16;
+
+/// Run a command to its outcome.
+pub(crate) async fn run(agent: Arc<Agent>, command: Command, raised: Raised, report: Report) {
+    let mut acted = false;
+    let done = drive(&agent, command, &report, &mut acted).await;
+    end(done, acted, raised, &report);
+}
+
+/// Run a step for the peer's command to its outcome.
+pub(crate) async fn run_step(work: impl Future<Output = Result<()>>, raised: Raised, report: Report) {
+    end(work.await, false, raised, &report);
+}
+
+fn end(done: Result<()>, acted: bool, raised: Raised, report: &Report) {
+    drop(raised);
+    report.end(match done {
+        Ok(()) => Event::Succeeded,
+        Err(error) if error.is::<Refusal>() && !acted => {
+            tracing::warn!("refused: {}", sentence(&error));
+            Event::Refused(sentence(&error))
+        }
+        Err(error) => {
+            tracing::error!("failed: {}", sentence(&error));
+            Event::Failed(sentence(&error))
+        }
+    });
+}
+
+async fn drive(agent: &Agent, command: Command, report: &Report, acted: &mut bool) -> Result<()> {
+    let begun = Instant::now();
+    let mut run = Run::default();
+    let mut is_admitted = false;
+    let mut steps = 0;
+    loop {
+        let observed = observe(agent, command, run, begun).await?;
+        if !is_admitted && topology::admit(command, &observed)? == Admission::Soon {
+            if begun.elapsed() > AWAIT_LIMIT {
+                bail!("the peer is busy with its recovery for more than {} s; its log says why", AWAIT_LIMIT.as_secs());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        is_admitted |= matches!(observed.peer, Peer::Answers(_));
+        let step = topology::next_step(command, &observed)?;
+        match step {
+            Step::Done => return finish(command, &observed, report),
+            Step::Await => await_peer(&observed, begun, report).await?,
+            Step::ApplyReceived => promotion::apply_received(agent, &observed.me, begun, report).await?,
+            _ => {
+                steps += 1;
+                if steps > STEPS {
+                    bail!("{} did not come to an end after {STEPS} steps; the next would be {step:?}", command.name());
+                }
+                *acted = true;
+                act(agent, step, &mut run, report).await?;
+            }
+        }
+    }
+}
+
+async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Result<()> {
+    match step {
+        Step::Done | Step::Await | Step::ApplyReceived => Ok(()),
+        Step::Follow(side) => {
+            let (leader, follower) = match side {
+                Side::Me => (agent.instance.peer_address(), Some(agent.instance.spec.ip)),
+                Side::Peer => (Some(agent.instance.spec.ip), agent.instance.peer_address()),
+            };
+            let (leader, follower) = leader.zip(follower).context("the instance has a peer")?;
+            report.say(format!("Leader: {leader}, Follower: {follower}"));
+            match side {
+                Side::Me => follow(agent, leader, report).await,
+                Side::Peer => Ok(agent.pair()?.client.follow(&Follow { leader }, |line| report.say(line)).await?),
+            }
+        }
+        Step::Lead(Side::Me) => lead(agent, report).await,
+        Step::Lead(Side::Peer) => Ok(agent.pair()?.client.lead(|line| report.say(line)).await?),
+        Step::Demote => {
+            demotion::demote(agent).await.context("failed to set local node read-only")?;
+            run.has_demoted = true;
+            Ok(())
+        }
+        Step::Sync => {
+            sync(agent, report).await.context("failed to sync transactions on peer")?;
+            run.has_synced = true;
+            Ok(())
+        }
+        Step::StopReceiving => agent.database.stop_receiving().await,
+        Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,
+        Step::Promote => promotion::promote_survivor(agent, report).await,
+        Step::ForgetSource => agent.database.forget_replication().await,
+        Step::HandOver => {
+            switchover::hand_over(agent, report).await?;
+            run.has_handed_over = true;
+            Ok(())
+        }
+    }
+}
+
+async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> Result<Observed> {
+    let limit = match command {
+        Command::ConfigureLeaderFollower => AWAIT_LIMIT.saturating_sub(begun.elapsed()).max(OWN_SERVER_LIMIT),
+        Command::MakeLeader | Command::MakeReadOnly | Command::Switchover => OWN_SERVER_LIMIT,
+    };
+    agent.mysqld.until_up(limit).await.context("failed to fetch status from local node")?;
+    let mut observed = agent.observe(run).await?;
+    if command == Command::MakeLeader {
+        promotion::read_relay_log(agent, &mut observed.me).await?;
+    }
+    Ok(observed)
+}
+
+async fn await_peer(observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
+    let Peer::Silent { address, why } = &observed.peer else { return Ok(()) };
+    if begun.elapsed() > AWAIT_LIMIT {
+        return Err(anyhow!(
+            "Failed to get server status for {address}: {why}. Both servers must answer: start the other VM, or run \
+             make-leader on the one that is left"
+        ));
+    }
+    report.say(format!("Waiting for {address}: {why}"));
+    tokio::time::sleep(SAY_AGAIN / 2).await;
+    Ok(())
+}
+
+async fn sync(agent: &Agent, report: &Report) -> Result<()> {
+    let peer = agent.pair()?;
+    let gtid = agent.database.position().await?;
+    report.say(format!("Requesting peer ({}) to sync its received transaction to GTID {gtid}", peer.address));
+    let position = Position { gtid, timeout_ms: u64::try_from(REPLICATION_LIMIT.as_millis())? };
+    peer.client.receive(&position, |line| report.say(line)).await?;
+    report.say("Sync request completed successfully");
+    Ok(())
+}
+
+/// The last lines of a command, as the product has them.
+fn finish(command: Command, observed: &Observed, report: &Report) -> Result<()> {
+    match (command, &observed.peer) {
+        (Command::MakeReadOnly, Peer::Answers(peer)) => {
+            if peer.channel.is_none() {
+                report.say("Peer is not configured for replication. Not attempting sync.");
+            }
+            report.say("Instance successfully set read-only");
+        }
+        (Command::MakeLeader, _) => report.say("Instance successfully configured as leader"),
+        (Command::ConfigureLeaderFollower | Command::Switchover, Peer::Answers(peer)) => {
+            let me = observed.me.address;
+            let (leader, follower) = if peer.is_writable { (peer.address, me) } else { (me, peer.address) };
+            report.say(format!("Leader: {leader}, Follower: {follower}"));
+        }
+        (_, _) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Making this server a follower, and waiting for what a follower receives.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use agent::api::{Position, Receiver};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::time::Instant;
+
+use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
+use crate::agent::Agent;
+use crate::fence::Marker;
+use crate::gtid::History;
+use crate::report::Report;
+use crate::seed;
+use crate::topology::{self, Catchup};
+
+/// Replicate from the leader, with its data copied first where this server cannot go on from its own.
+pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Result<()> {
+    let peer = agent.pair()?;
+    ensure!(leader == peer.address, "this server's peer is {}, not {leader}", peer.address);
+    let me = agent.own_server().await?;
+    let leading = agent.peer_server().await?;
+    ensure!(!me.is_writable, "this server is writable; make it read-only before it follows {leader}");
+    let catchup = topology::catchup(&me, &leading)?;
+    agent.marker.write(Marker::Follower { source: leader })?;
+    if catchup == Catchup::Copy {
+        // What is received meanwhile is of no use.
+        agent.database.stop_replication().await?;
+        seed::copy_from_leader(agent, &leading, report).await?;
+    }
+    agent.database.replicate_from(leader, &peer.replication_password).await?;
+    wait_until_healthy(agent, report).await
+}
+
+async fn wait_until_healthy(agent: &Agent, report: &Report) -> Result<()> {
+    let mut waiting = Waiting::new(REPLICATION_LIMIT);
+    loop {
+        let channel = agent.database.facts().await?.channel.context("Replication appears to be unconfigured")?;
+        match (channel.receiver, channel.is_applier_running) {
+            (Receiver::Connected, true) => return Ok(()),
+            (Receiver::Connecting, true) if waiting.go_on() => {
+                waiting.say(report, || {
+                    format!("Waiting for replication from {} {}", channel.source, channel.receiver_error)
+                });
+            }
+            (Receiver::Connecting, true) => {
+                bail!("Timeout waiting for healthy replication state: {}", channel.receiver_error)
+            }
+            (receiver, is_applier_running) => bail!(
+                "Bad replication state: receiver {receiver:?}, applier {}; last receiver error: {:?}, last applier error: {:?}",
+                if is_applier_running { "running" } else { "stopped" },
+                channel.receiver_error,
+                channel.applier_error
+            ),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Wait until this follower has received everything of a position, applied or not.
+pub(crate) async fn receive(agent: &Agent, position: &Position, report: &Report) -> Result<()> {
+    let wanted: History = position.gtid.parse()?;
+    let mut waiting = Waiting::new(Duration::from_millis(position.timeout_ms).min(REPLICATION_LIMIT));
+    loop {
+        let facts = agent.database.facts().await?;
+        let channel = facts.channel.context("replication is not configured on this instance")?;
+        let known = facts.executed.parse::<History>()?.united_with(&channel.received.parse()?);
+        if known.contains(&wanted) {
+            return Ok(());
+        }
+        ensure!(
+            channel.receiver != Receiver::Stopped,
+            "the receiver of {} is stopped, so it cannot receive {}: {}",
+            agent.instance.name(),
+            position.gtid,
+            channel.receiver_error
+        );
+        ensure!(waiting.go_on(), "timed out waiting for received transactions: {} of {}", known, position.gtid);
+        waiting.say(report, || format!("Received {known} of {}", position.gtid));
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A wait that ends, and says something now and then.
+pub(super) struct Waiting {
+    ends: Instant,
+    speaks: Instant,
+}
+
+impl Waiting {
+    pub(super) fn new(limit: Duration) -> Waiting {
+        let now = Instant::now();
+        Waiting { ends: now + limit, speaks: now + SAY_AGAIN }
+    }
+
+    pub(super) fn go_on(&self) -> bool {
+        Instant::now() < self.ends
+    }
+
+    pub(super) fn say(&mut self, report: &Report, text: impl FnOnce() -> String) {
+        if Instant::now() >= self.speaks {
+            self.speaks = Instant::now() + SAY_AGAIN;
+            report.say(text());
+        }
+    }
+}

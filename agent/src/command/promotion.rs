@@ -1,0 +1,158 @@
+//! Making this server the leader. The order of the statements is what keeps every received transaction: the applier runs
+//! until everything is applied, only then replication stops, and the source is forgotten last, when nothing needs it.
+
+use std::time::Duration;
+
+use agent::api::{Position, Promotion, Receiver, Ticket};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::time::Instant;
+
+use super::{REPLICATION_LIMIT, SAY_AGAIN};
+use crate::agent::Agent;
+use crate::busy::Raised;
+use crate::fence::{self, Marker};
+use crate::report::{Report, sentence};
+use crate::topology::{Refusal, Server};
+
+/// The longest that a leader may wait for its follower before it gives a hand-over up.
+const PREPARE_LIMIT: Duration = Duration::from_secs(8);
+
+/// Become writable as the leader whose follower follows already.
+pub(crate) async fn lead(agent: &Agent, report: &Report) -> Result<()> {
+    let me = agent.own_server().await?;
+    if let Some(channel) = &me.channel {
+        bail!("this server cannot lead: it {}", channel.describe());
+    }
+    open(agent).await?;
+    report.say(format!("{} is the leader", me.instance));
+    Ok(())
+}
+
+/// After a restart the server does not say what it received; its files do.
+pub(super) async fn read_relay_log(agent: &Agent, me: &mut Server) -> Result<()> {
+    if let Some(channel) = &mut me.channel
+        && channel.receiver == Receiver::Stopped
+        && !channel.is_applier_running
+    {
+        channel.received = agent.database.received_on_disk().await?;
+    }
+    Ok(())
+}
+
+/// While the applier reads by file and offset the server does not say what it received, so the wait is here.
+pub(super) async fn apply_relay_log(agent: &Agent, report: &Report) -> Result<()> {
+    report.say("Applying the transactions that were received before the last restart");
+    let Some(last) = agent.database.apply_relay_log().await? else { return Ok(()) };
+    let begun = Instant::now();
+    while !agent.database.wait_until_applied(&last, SAY_AGAIN).await? {
+        check_time(begun)?;
+        report.say(format!("Applying: {} of {last}", agent.database.position().await?));
+        let channel = agent.database.facts().await?.channel.context("the server has forgotten its source")?;
+        ensure!(channel.is_applier_running, Refusal::ApplierStopped { error: channel.applier_error });
+    }
+    Ok(())
+}
+
+/// Wait a little; the loop of the command looks again, so a stopped applier is seen.
+pub(super) async fn apply_received(agent: &Agent, me: &Server, begun: Instant, report: &Report) -> Result<()> {
+    check_time(begun)?;
+    let received = me.channel.as_ref().map(|channel| channel.received.in_order()).unwrap_or_default();
+    if !agent.database.wait_until_applied(&received, SAY_AGAIN).await? {
+        report.say(format!("Applying: {} of {received}", agent.database.position().await?));
+    }
+    Ok(())
+}
+
+fn check_time(begun: Instant) -> Result<()> {
+    ensure!(
+        begun.elapsed() < REPLICATION_LIMIT,
+        "Timed out after {} seconds. The follower is still applying MySQL transactions. Please re-run the make-leader errand.",
+        REPLICATION_LIMIT.as_secs()
+    );
+    Ok(())
+}
+
+/// Promote this follower with its leader gone; everything that it received is applied.
+pub(super) async fn promote_survivor(agent: &Agent, report: &Report) -> Result<()> {
+    report.say("Requesting instance to be configured as leader");
+    stop_when_applied(agent).await?;
+    // Long waits may lie between the first look at the peer and this one.
+    if let fence::Peer::Answers { busy: Some(activity), .. } = agent.fence_view().await {
+        bail!("the agent of the peer is busy with {activity}; run make-leader again when that is done");
+    }
+    open(agent).await?;
+    agent.database.forget_replication().await
+}
+
+async fn stop_when_applied(agent: &Agent) -> Result<()> {
+    agent.database.stop_replication().await?;
+    let mut me = agent.own_server().await?;
+    read_relay_log(agent, &mut me).await?;
+    let executed = me.executed.map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
+    match me.channel {
+        Some(channel) if !executed.contains(&channel.received) => {
+            bail!("{} was received and only {executed} is applied; run make-leader again", channel.received)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The right for one promotion, once this follower has applied the position. With an empty position it only makes earlier
+/// rights void and says whether one was used.
+pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Result<Ticket> {
+    let facts = agent.database.facts().await?;
+    let ticket = rand::random();
+    agent.issue_ticket(ticket);
+    if !facts.is_read_only || position.gtid.is_empty() {
+        return Ok(Ticket { ticket, writable: !facts.is_read_only });
+    }
+    let limit = Duration::from_millis(position.timeout_ms).min(PREPARE_LIMIT);
+    ensure!(
+        agent.database.wait_until_applied(&position.gtid, limit).await?,
+        "{} has not applied {} within {} ms; its last transaction is {}",
+        agent.instance.name(),
+        position.gtid,
+        limit.as_millis(),
+        agent.database.position().await?
+    );
+    Ok(Ticket { ticket, writable: false })
+}
+
+/// Promote this follower; its leader, which asks for it, is read-only and waits. Every millisecond here is outage. The
+/// source is forgotten afterwards, with the flag still up.
+pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, raised: Raised) -> Result<()> {
+    let limit = Duration::from_millis(promotion.position.timeout_ms);
+    let ends = Instant::now() + limit;
+    ensure!(agent.redeem_ticket(promotion.ticket), "the right to this promotion is void; run switchover again");
+    let wanted = &promotion.position.gtid;
+    ensure!(
+        agent.database.wait_until_applied(wanted, limit).await?,
+        "{} has not applied {wanted} within {} ms",
+        agent.instance.name(),
+        limit.as_millis()
+    );
+    let stopped = tokio::time::timeout_at(ends, agent.database.stop_replication()).await;
+    if !matches!(stopped, Ok(Ok(()))) {
+        // The leader is there and read-only; what is thrown away is received again.
+        agent.database.start_replication().await?;
+        stopped.context("replication did not stop in time")??;
+    }
+    agent.marker.write(Marker::Leader)?;
+    agent.database.open().await?;
+    let settling = agent.clone();
+    agent.tasks.spawn(async move {
+        if let Err(error) = settling.database.forget_replication().await {
+            tracing::error!("the new leader has not forgotten its source: {}", sentence(&error));
+        }
+        drop(raised);
+    });
+    Ok(())
+}
+
+async fn open(agent: &Agent) -> Result<()> {
+    if let Err(why) = fence::may_lead(agent.fence_view().await) {
+        bail!(why);
+    }
+    agent.marker.write(Marker::Leader)?;
+    agent.database.open().await
+}

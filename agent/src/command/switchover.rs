@@ -1,0 +1,106 @@
+//! The planned hand-over, as seen from the leader that hands over. Slow work comes before and after the outage; inside it
+//! are: read-only here, one request to the follower (apply the rest, stop replication, writable), nothing else.
+//!
+//! The commit point is the follower's `read_only=0`. Before it everything is undone. When the follower's answer does not
+//! come, its agent is asked for a new promotion right, which makes the earlier one void: once it has answered that it is
+//! read-only, it cannot promote itself any more, and only then this server opens again.
+
+use std::time::Duration;
+
+use agent::api::{Position, Promotion, Ticket};
+use agent::client::Error as ClientError;
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::LOOK_AGAIN;
+use super::demotion::close;
+use super::follow::Waiting;
+use crate::agent::Agent;
+use crate::fence::Marker;
+use crate::report::{Report, sentence};
+
+const CATCH_UP_LIMIT_MS: u64 = 8_000;
+/// What the follower gets for its part of the outage. The answer is awaited a little longer.
+const PROMOTION_LIMIT_MS: u64 = 4_000;
+const ANSWER_LIMIT: Duration = Duration::from_millis(5_000);
+/// How long the follower is asked what became of it, before this server stays read-only and a human must look.
+const UNDO_LIMIT: Duration = Duration::from_secs(30);
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
+    let peer = agent.pair()?;
+    // Caught up to here before anything is stopped: the outage then only waits for what is written meanwhile.
+    let gtid = agent.database.position().await?;
+    let snapshot = Position { gtid, timeout_ms: CATCH_UP_LIMIT_MS };
+    let right = peer.client.prepare_promotion(&snapshot).await.context("the follower is not ready to take over")?;
+    report.say(format!("Handing over from {} to {}", agent.instance.spec.ip, peer.address));
+    agent.database.stop_events().await?;
+
+    let closing = agent.closing.begin();
+    agent.marker.remove()?;
+    let handed = match close(agent).await {
+        Ok(()) => promote_follower(agent, &right).await,
+        Err(error) => Err(error.context("this server could not be made read-only")),
+    };
+    let handed = match handed {
+        Ok(()) => Ok(()),
+        Err(error) => undo(agent, error).await,
+    };
+    drop(closing);
+    handed?;
+    report.say(format!("{} is the leader", peer.address));
+    wait_until_settled(agent).await
+}
+
+async fn promote_follower(agent: &Agent, right: &Ticket) -> Result<()> {
+    let gtid = agent.database.position().await?;
+    let position = Position { gtid, timeout_ms: PROMOTION_LIMIT_MS };
+    let promotion = Promotion { ticket: right.ticket, position };
+    let client = &agent.pair()?.client;
+    let promoted = tokio::time::timeout(ANSWER_LIMIT, client.promote(&promotion));
+    // Sessions of this server can write nothing any more; cutting them makes the applications move.
+    let (promoted, cut) = tokio::join!(promoted, agent.database.cut_sessions());
+    if let Err(error) = cut {
+        tracing::warn!("sessions of the applications are left on the read-only server: {}", sentence(&error));
+    }
+    promoted.context("the follower did not answer in time")??;
+    Ok(())
+}
+
+/// Open this server again, unless the follower was promoted.
+async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
+    let waiting = Waiting::new(UNDO_LIMIT);
+    let question = Position { gtid: String::new(), timeout_ms: 0 };
+    loop {
+        match agent.pair()?.client.prepare_promotion(&question).await {
+            Ok(Ticket { writable: true, .. }) => return Ok(()),
+            Ok(Ticket { writable: false, .. }) => break,
+            Err(ClientError::Problem(problem)) if problem.error != "Busy" => {
+                tracing::warn!("the follower does not say whether it was promoted: {}", problem.description);
+            }
+            Err(error) => tracing::warn!("the follower does not say whether it was promoted: {error}"),
+        }
+        if !waiting.go_on() {
+            return Err(cause.context(
+                "the follower does not answer, so it is not known which server leads; this one stays read-only. When the \
+                 follower is back, run configure-leader-follower; when it is lost, run make-leader here. Cause",
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    agent.marker.write(Marker::Leader)?;
+    agent.database.open().await.context("open this server again")?;
+    Err(anyhow!("the hand-over was given up and this server is writable again: {}", sentence(&cause)))
+}
+
+/// The new leader still forgets its source.
+async fn wait_until_settled(agent: &Agent) -> Result<()> {
+    let waiting = Waiting::new(SETTLE_LIMIT);
+    while waiting.go_on() {
+        let leader = agent.peer_server().await?;
+        if leader.channel.is_none() && leader.busy.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN / 5).await;
+    }
+    bail!("the new leader still replicates from this server; run configure-leader-follower")
+}

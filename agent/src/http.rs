@@ -1,0 +1,171 @@
+//! The agent's HTTP API, every route on this page. Handlers translate: they check the body, raise the busy flag, and hand
+//! over to the file that knows; they decide nothing.
+
+mod access;
+mod answer;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::api::{Activity, Command, Follow, Position, Promotion, Status, Ticket, User, UserMade};
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use serde_json::Value;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyDeadlineLayer;
+
+use crate::agent::Agent;
+use crate::busy::Raised;
+use crate::report::{Report, sentence};
+use crate::{command, seed, users};
+use answer::{Answer, Failure, Json as Parsed, events};
+pub(crate) use tls::{listen, serve};
+
+const BODY_LIMIT: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Shared = State<Arc<Agent>>;
+
+pub(crate) fn router(agent: Arc<Agent>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/commands/{command}", post(run_command))
+        .route("/v1/users/{name}", put(put_user).delete(delete_user))
+        .route("/v1/steps/follow", post(follow))
+        .route("/v1/steps/lead", post(lead))
+        .route("/v1/steps/receive", post(receive))
+        .route("/v1/steps/prepare-promotion", post(prepare_promotion))
+        .route("/v1/steps/promote", post(promote))
+        .route("/v1/backup", get(backup))
+        .fallback(not_found)
+        .layer(from_fn_with_state(agent.clone(), access::require_certificate));
+    Router::new()
+        .route("/v1/leader", get(leader))
+        .merge(guarded)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(answer::log))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(RequestBodyDeadlineLayer::new(BODY_TIMEOUT))
+        .layer(CatchPanicLayer::custom(answer::panicked))
+        .with_state(agent)
+}
+
+async fn leader(State(agent): Shared) -> Answer<Value> {
+    match agent.is_writable_leader().await {
+        Ok(true) => Ok(Json(Value::Object(serde_json::Map::new()))),
+        Ok(false) => Err(Failure::unavailable("NotLeader", "this server is not the writable leader")),
+        Err(error) => Err(Failure::server_unavailable(&error)),
+    }
+}
+
+async fn status(State(agent): Shared) -> Answer<Status> {
+    match agent.status().await {
+        Ok(status) => Ok(Json(status)),
+        Err(error) => Err(match agent.busy.holder() {
+            Some(activity) => {
+                Failure::unavailable("Busy", format!("{}; the agent is busy with {activity}", sentence(&error)))
+            }
+            None => Failure::server_unavailable(&error),
+        }),
+    }
+}
+
+async fn run_command(State(agent): Shared, path: Result<Path<Command>, PathRejection>) -> Result<Response, Failure> {
+    let Path(command) = path.map_err(|_| {
+        Failure::not_found(
+            "no such command; there are make-leader, make-read-only, configure-leader-follower, switchover",
+        )
+    })?;
+    let raised = raise(&agent, Activity::Command(command)).await?;
+    let (report, receiver) = Report::new();
+    agent.tasks.spawn(command::run(agent.clone(), command, raised, report));
+    Ok(events(receiver))
+}
+
+async fn follow(State(agent): Shared, Parsed(Follow { leader }): Parsed<Follow>) -> Result<Response, Failure> {
+    step(agent, async move |agent, report| command::follow(&agent, leader, &report).await).await
+}
+
+async fn lead(State(agent): Shared) -> Result<Response, Failure> {
+    step(agent, async move |agent, report| command::lead(&agent, &report).await).await
+}
+
+async fn receive(State(agent): Shared, Parsed(position): Parsed<Position>) -> Result<Response, Failure> {
+    step(agent, async move |agent, report| command::receive(&agent, &position, &report).await).await
+}
+
+async fn step<W>(agent: Arc<Agent>, work: impl FnOnce(Arc<Agent>, Report) -> W) -> Result<Response, Failure>
+where
+    W: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let raised = raise(&agent, Activity::PeerCommand).await?;
+    let (report, receiver) = Report::new();
+    let work = work(agent.clone(), report.clone());
+    agent.tasks.spawn(command::run_step(work, raised, report));
+    Ok(events(receiver))
+}
+
+async fn prepare_promotion(State(agent): Shared, Parsed(position): Parsed<Position>) -> Answer<Ticket> {
+    let _raised = raise(&agent, Activity::PeerCommand).await?;
+    command::prepare_promotion(&agent, &position).await.map(Json).map_err(|error| Failure::refused(&error))
+}
+
+async fn promote(State(agent): Shared, Parsed(promotion): Parsed<Promotion>) -> Answer<Value> {
+    let raised = raise(&agent, Activity::PeerCommand).await?;
+    // Not cut off half-way when the leader stops waiting.
+    let promoted = agent.tasks.spawn(command::promote(agent.clone(), promotion, raised)).await;
+    match promoted.map_err(anyhow::Error::from).flatten() {
+        Ok(()) => Ok(Json(Value::Object(serde_json::Map::new()))),
+        Err(error) => Err(Failure::refused(&error)),
+    }
+}
+
+async fn backup(State(agent): Shared) -> Result<Body, Failure> {
+    seed::backup(&agent).await.map_err(|error| Failure::refused(&error))
+}
+
+async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): Parsed<User>) -> Answer<UserMade> {
+    users::check_name(&name).and_then(|()| users::check_user(&user)).map_err(Failure::bad_request)?;
+    require_leader(&agent).await?;
+    let made = agent.database.put_user(&name, &user.password, &user.schema).await;
+    made.map(|created| Json(UserMade { created })).map_err(|error| Failure::server_unavailable(&error))
+}
+
+async fn delete_user(State(agent): Shared, Path(name): Path<String>) -> Answer<Value> {
+    users::check_name(&name).map_err(Failure::bad_request)?;
+    require_leader(&agent).await?;
+    let dropped = agent.database.drop_user(&name).await;
+    dropped.map(|()| Json(Value::Object(serde_json::Map::new()))).map_err(|error| Failure::server_unavailable(&error))
+}
+
+async fn require_leader(agent: &Agent) -> Result<(), Failure> {
+    match agent.is_writable_leader().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::conflict("NotLeader", "this server is not the writable leader; ask the other one")),
+        Err(error) => Err(Failure::server_unavailable(&error)),
+    }
+}
+
+async fn raise(agent: &Agent, activity: Activity) -> Result<Raised, Failure> {
+    agent.busy.raise_after_recovery(activity).await.map_err(|other| {
+        Failure::conflict(
+            "Busy",
+            format!("the agent is busy with {other}; wait until that is done, then run this again"),
+        )
+    })
+}
+
+async fn not_found() -> Failure {
+    Failure::not_found("no such path; the API is described with the contract of the agent (agent/src/api.rs)")
+}
+
+async fn method_not_allowed() -> Failure {
+    Failure::method_not_allowed()
+}

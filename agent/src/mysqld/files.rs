@@ -1,0 +1,118 @@
+//! Where everything of the server is, and writing files that only this user may read.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::settings;
+use crate::instance::Instance;
+
+/// Where everything of the server is.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) data: PathBuf,
+    pub(crate) run: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(super) cache: PathBuf,
+    pub(super) my_cnf_text: String,
+    pub(super) redo_log_mb: u64,
+}
+
+impl Files {
+    pub(crate) fn new(instance: &Instance) -> Result<Files> {
+        let ram_mb = match instance.spec.vm_resources {
+            Some(resources) => resources.ram,
+            None => memory_mb().context("find out how much memory the VM has")?,
+        };
+        let (data, run, log) = (instance.store().join("data"), instance.run(), instance.log());
+        let socket = run.join("mysqld.sock");
+        let length = socket.as_os_str().len();
+        ensure!(
+            length <= 107,
+            "the path {} has {length} bytes and a socket's may have 107; use a shorter root directory",
+            socket.display()
+        );
+        let vm = settings::Vm {
+            data: data.clone(),
+            run: run.clone(),
+            log: log.clone(),
+            socket: socket.clone(),
+            address: instance.spec.ip,
+            index: instance.spec.index,
+            ram_mb,
+            is_pair: instance.pair.is_some(),
+            is_root: is_root(),
+        };
+        let my_cnf_text = settings::my_cnf(&vm);
+        let cache = instance.spec.packages().join("cache");
+        Ok(Files { data, run, log, socket, cache, my_cnf_text, redo_log_mb: settings::redo_log_mb(ram_mb) })
+    }
+
+    pub(crate) fn my_cnf(&self) -> PathBuf {
+        self.run.join("my.cnf")
+    }
+
+    pub(super) fn init_file(&self) -> PathBuf {
+        self.run.join("init.sql")
+    }
+
+    /// What a physical copy leaves in the data directory for the first start from it: the history that it holds.
+    pub(crate) fn copied(&self) -> PathBuf {
+        self.data.join("tandem_copied_history")
+    }
+}
+
+fn memory_mb() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let kb = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kb.map(|kb| kb / 1024).context("/proc/meminfo has no MemTotal")
+}
+
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Make a directory that only this user can read.
+pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("make the directory {}", path.display()))
+}
+
+/// Write a file that only this user can read, whole or not at all.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let half = path.with_extension("new");
+    let write = || {
+        remove_file_if_there(&half)?;
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&half, path)?;
+        anyhow::Ok(())
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+/// Remove a file; none is fine.
+pub(crate) fn remove_file_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Remove a directory and all in it; none is fine.
+pub(crate) fn remove_if_there(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", directory.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

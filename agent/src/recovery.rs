@@ -1,0 +1,76 @@
+//! After every start of the server, which is read-only then: become again what this server was, where `fence.rs` allows it.
+//! One loop for the life of the agent; the busy flag is up while it looks and acts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::api::Activity;
+use anyhow::Result;
+
+use crate::agent::Agent;
+use crate::fence::{self, Marker, Recovery};
+use crate::mysqld::State;
+use crate::report::sentence;
+
+/// The time between two looks at a peer that is not there or busy.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_WHEN_BUSY: Duration = Duration::from_millis(100);
+
+/// Follow the server's starts for as long as the agent runs.
+pub(crate) async fn recover_after_starts(agent: Arc<Agent>) {
+    let mut state = agent.mysqld.watch();
+    loop {
+        if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
+            return;
+        }
+        state.mark_unchanged();
+        if let Some(pause) = recover_logged(&agent).await {
+            let _ = tokio::time::timeout(pause, state.changed()).await;
+        } else if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says when to look again, if at all.
+async fn recover_logged(agent: &Agent) -> Option<Duration> {
+    match recover(agent).await {
+        Ok(Recovery::Open | Recovery::Follow) => None,
+        Ok(Recovery::Wait(why)) => {
+            tracing::debug!("not recovered yet: {why}");
+            Some(if why == fence::PEER_BUSY { LOOK_AGAIN_WHEN_BUSY } else { LOOK_AGAIN })
+        }
+        Ok(Recovery::Stay(why) | Recovery::Forget(why)) => {
+            tracing::info!("the server stays read-only: {why}");
+            None
+        }
+        Err(error) => {
+            tracing::warn!("the server is not what it was before its start, trying again: {}", sentence(&error));
+            Some(LOOK_AGAIN)
+        }
+    }
+}
+
+async fn recover(agent: &Agent) -> Result<Recovery> {
+    let _raised = agent.busy.raise_when_free(Activity::Recovery).await;
+    let facts = agent.database.facts().await?;
+    let marker = agent.marker.read();
+    // An adopted server may be what it was all the time; so may one that a command has changed since.
+    let is_running = |channel: &crate::mysql::Channel| channel.is_applier_running;
+    match (marker, &facts.channel) {
+        (None | Some(Marker::Leader), _) if !facts.is_read_only => return Ok(Recovery::Open),
+        (Some(Marker::Follower { .. }), Some(channel)) if is_running(channel) => return Ok(Recovery::Follow),
+        (Some(Marker::Follower { .. }), None) => {
+            return Ok(Recovery::Stay("it never followed; run configure-leader-follower"));
+        }
+        (_, _) => {}
+    }
+    let recovery = fence::after_start(marker, agent.fence_view().await);
+    match recovery {
+        Recovery::Open => agent.database.open().await?,
+        Recovery::Follow => agent.database.start_replication().await?,
+        Recovery::Forget(_) => agent.marker.remove()?,
+        Recovery::Wait(_) | Recovery::Stay(_) => {}
+    }
+    Ok(recovery)
+}

@@ -1,0 +1,261 @@
+//! PURE. What a command does next, from what both servers say. A command is a loop: observe, [`next_step`], act, again
+//! until `Done`; so a second run begins where a first one was cut off, and finds nothing to do where it was not.
+//!
+//! ```text
+//! configure-leader-follower   Await the peer -> Follow(follower) -> Lead(leader) -> Done
+//! make-read-only              Demote -> Sync -> Done
+//! make-leader                 StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
+//! switchover                  HandOver -> Follow(me) -> Done
+//! ```
+//!
+//! Two rules decide the rest. Nobody becomes writable while the other server is. Nobody promotes itself, and no copy of the
+//! data is overwritten, while that would lose a transaction which a server that answers still has.
+
+mod observed;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use agent::api::{Activity, Command, Receiver};
+
+pub(crate) use observed::{Channel, Observed, Peer, Run, Server};
+pub(crate) use refusal::Refusal;
+
+/// A follower further behind than this is not ready for a planned hand-over.
+pub(crate) const SWITCHOVER_LAG_S: u64 = 10;
+
+/// One of the two servers, seen from the agent that runs the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Me,
+    Peer,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing is left to do.
+    Done,
+    /// Look again soon: the peer does not answer yet.
+    Await,
+    /// Have this side replicate from the other one.
+    Follow(Side),
+    /// Make this side writable; the other one follows it already.
+    Lead(Side),
+    /// Make this server read-only and cut its sessions.
+    Demote,
+    /// Have the peer receive everything that this server has.
+    Sync,
+    /// Stop the receiver, so that what must be applied does not grow.
+    StopReceiving,
+    /// Start the applier on a relay log that a restart left behind.
+    ApplyRelayLog,
+    /// Wait until everything received is applied.
+    ApplyReceived,
+    /// Stop replicating and become writable.
+    Promote,
+    /// Forget a source that a crash left behind on a writable server.
+    ForgetSource,
+    /// The planned hand-over: read-only here, writable there.
+    HandOver,
+}
+
+/// How a follower gets to its leader's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Catchup {
+    /// From its own position.
+    Continue,
+    /// From a copy of the leader's data.
+    Copy,
+}
+
+/// May a command begin?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Now,
+    /// The peer recovers from a start; it sees this agent's flag and lowers its own.
+    Soon,
+}
+
+/// Asked after this agent's flag went up, until the peer has answered.
+pub(crate) fn admit(command: Command, observed: &Observed) -> Result<Admission, Refusal> {
+    match &observed.peer {
+        Peer::None => Err(Refusal::SingleNode { command }),
+        Peer::Silent { .. } => Ok(Admission::Now),
+        Peer::Answers(peer) => match peer.busy {
+            None => Ok(Admission::Now),
+            Some(Activity::Recovery) => Ok(Admission::Soon),
+            Some(activity) => Err(Refusal::PeerBusy { peer: peer.instance.clone(), activity }),
+        },
+    }
+}
+
+/// The next step of a command.
+pub(crate) fn next_step(command: Command, observed: &Observed) -> Result<Step, Refusal> {
+    match command {
+        Command::ConfigureLeaderFollower => configure(observed),
+        Command::MakeReadOnly => make_read_only(observed),
+        Command::MakeLeader => make_leader(observed),
+        Command::Switchover => switchover(observed),
+    }
+}
+
+fn configure(observed: &Observed) -> Result<Step, Refusal> {
+    let peer = match &observed.peer {
+        Peer::None => return Err(Refusal::SingleNode { command: Command::ConfigureLeaderFollower }),
+        Peer::Silent { .. } => return Ok(Step::Await),
+        Peer::Answers(peer) => peer,
+    };
+    let leading = find_leader(&observed.me, peer)?;
+    let (leader, follower, following) = match leading {
+        Side::Me => (&observed.me, peer, Side::Peer),
+        Side::Peer => (peer, &observed.me, Side::Me),
+    };
+    catchup(follower, leader)?;
+    if !follower.follows(leader) {
+        return Ok(Step::Follow(following));
+    }
+    Ok(if leader.is_writable { Step::Done } else { Step::Lead(leading) })
+}
+
+/// The product's decision table.
+fn find_leader(me: &Server, peer: &Server) -> Result<Side, Refusal> {
+    match (me.is_writable, peer.is_writable) {
+        (true, true) => Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() }),
+        (true, false) => check_leader(me, peer).map(|()| Side::Me),
+        (false, true) => check_leader(peer, me).map(|()| Side::Peer),
+        (false, false) => find_candidate(me, peer),
+    }
+}
+
+fn check_leader(leader: &Server, follower: &Server) -> Result<(), Refusal> {
+    if leader.channel.is_some() {
+        return Err(Refusal::LeaderReplicates { leader: leader.describe() });
+    }
+    let of_leader = leader.executed.clone().map_err(|cause| Refusal::Unreadable { of: "leader", cause })?;
+    let of_follower = follower.known().map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
+    if !of_leader.contains(&of_follower) {
+        return Err(Refusal::Diverged { leader: leader.describe(), follower: follower.describe() });
+    }
+    Ok(())
+}
+
+/// Both are read-only. One that replicates is no candidate: what its source has is more than what it has.
+fn find_candidate(me: &Server, peer: &Server) -> Result<Side, Refusal> {
+    let is_candidate = |one: &Server, other: &Server| {
+        let histories = one.executed.as_ref().ok().zip(other.known().ok());
+        one.channel.is_none() && histories.is_some_and(|(own, others)| own.contains(&others))
+    };
+    match (is_candidate(me, peer), is_candidate(peer, me)) {
+        (true, true) => Ok(if me.index < peer.index { Side::Me } else { Side::Peer }),
+        (true, false) => Ok(Side::Me),
+        (false, true) => Ok(Side::Peer),
+        (false, false) => Err(Refusal::NoCandidate { me: me.describe(), peer: peer.describe() }),
+    }
+}
+
+/// How `follower` gets to the state of `leader`. Never by overwriting a transaction that the leader lacks.
+pub(crate) fn catchup(follower: &Server, leader: &Server) -> Result<Catchup, Refusal> {
+    check_leader(leader, follower)?;
+    let own = follower.executed.clone().unwrap_or_default();
+    let is_new = own.is_empty() && leader.executed.as_ref().is_ok_and(|history| !history.is_empty());
+    Ok(if is_new || !own.contains(&leader.purged) { Catchup::Copy } else { Catchup::Continue })
+}
+
+fn make_read_only(observed: &Observed) -> Result<Step, Refusal> {
+    let me = &observed.me;
+    if me.is_writable || (me.channel.is_none() && !observed.run.has_demoted) {
+        return Ok(Step::Demote);
+    }
+    match &observed.peer {
+        Peer::None => Err(Refusal::SingleNode { command: Command::MakeReadOnly }),
+        Peer::Silent { address, why } => Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
+        Peer::Answers(peer) if peer.channel.is_some() && !observed.run.has_synced => Ok(Step::Sync),
+        Peer::Answers(_) => Ok(Step::Done),
+    }
+}
+
+fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
+    let me = &observed.me;
+    if let Peer::Answers(peer) = &observed.peer
+        && peer.is_writable
+    {
+        return Err(Refusal::LeaderAccessible { leader: peer.describe() });
+    }
+    let Some(channel) = &me.channel else {
+        return if me.is_writable { Ok(Step::Done) } else { check_losses(me, &observed.peer).map(|()| Step::Promote) };
+    };
+    if me.is_writable {
+        return match (channel.receiver, channel.is_applier_running) {
+            (Receiver::Stopped, false) => Ok(Step::ForgetSource),
+            _ => Err(Refusal::LeaderReplicates { leader: me.describe() }),
+        };
+    }
+    if channel.receiver == Receiver::Connected {
+        return Err(Refusal::LeaderAccessible { leader: format!("the leader {}", channel.source) });
+    }
+    let is_applied = me.executed.as_ref().is_ok_and(|executed| executed.contains(&channel.received));
+    match (channel.is_applier_running, channel.receiver) {
+        (true, Receiver::Connecting) => Ok(Step::StopReceiving),
+        (true, _) if !is_applied => Ok(Step::ApplyReceived),
+        // Both are stopped after a restart of the server, and after a promotion that was cut off.
+        (false, Receiver::Stopped) if channel.applier_error.is_empty() && !is_applied => Ok(Step::ApplyRelayLog),
+        (false, Receiver::Stopped) if channel.applier_error.is_empty() => promote(me, &observed.peer),
+        (true, _) => promote(me, &observed.peer),
+        (false, _) => Err(Refusal::ApplierStopped { error: channel.applier_error.clone() }),
+    }
+}
+
+fn promote(me: &Server, peer: &Peer) -> Result<Step, Refusal> {
+    check_losses(me, peer).map(|()| Step::Promote)
+}
+
+/// A promotion must not leave behind what a server that answers still has, nor make a server the leader that never had data.
+fn check_losses(me: &Server, peer: &Peer) -> Result<(), Refusal> {
+    let own = me.executed.clone().map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
+    match peer {
+        Peer::Answers(peer) => match &peer.executed {
+            Ok(others) if own.contains(others) => Ok(()),
+            Ok(_) => Err(Refusal::WouldLose { me: me.describe(), peer: peer.describe() }),
+            Err(cause) => Err(Refusal::Unreadable { of: "leader", cause: cause.clone() }),
+        },
+        Peer::Silent { address, .. } if own.is_empty() && me.channel.is_none() => {
+            Err(Refusal::Empty { peer: *address })
+        }
+        Peer::None | Peer::Silent { .. } => Ok(()),
+    }
+}
+
+fn switchover(observed: &Observed) -> Result<Step, Refusal> {
+    let me = &observed.me;
+    let peer = match &observed.peer {
+        Peer::None => return Err(Refusal::SingleNode { command: Command::Switchover }),
+        Peer::Silent { address, why } => return Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
+        Peer::Answers(peer) => peer,
+    };
+    match (me.is_writable, peer.is_writable) {
+        (true, true) => Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() }),
+        (true, false) if me.channel.is_some() => Err(Refusal::LeaderReplicates { leader: me.describe() }),
+        (true, false) => check_successor(me, peer).map(|()| Step::HandOver),
+        // This run's hand-over, or one that was cut off behind its commit point.
+        (false, true) if observed.run.has_handed_over || me.channel.is_none() => {
+            catchup(me, peer)?;
+            Ok(if me.follows(peer) { Step::Done } else { Step::Follow(Side::Me) })
+        }
+        (false, true) => Err(Refusal::NotLeader { leader: peer.instance.clone() }),
+        (false, false) => Err(Refusal::NoLeader { me: me.describe(), peer: peer.describe() }),
+    }
+}
+
+fn check_successor(leader: &Server, follower: &Server) -> Result<(), Refusal> {
+    let why = match &follower.channel {
+        None => "it does not replicate".to_owned(),
+        Some(channel) if !follower.follows(leader) => channel.describe(),
+        Some(channel) => match channel.seconds_behind {
+            Some(seconds) if seconds <= SWITCHOVER_LAG_S => return Ok(()),
+            Some(seconds) => format!("it is {seconds} s behind"),
+            None => "it does not know yet how far it is behind".to_owned(),
+        },
+    };
+    Err(Refusal::FollowerNotReady { follower: follower.instance.clone(), why })
+}

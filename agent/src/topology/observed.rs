@@ -1,0 +1,112 @@
+//! PURE. What is known about the two servers when a step is decided.
+
+use std::net::IpAddr;
+
+use agent::api::{Activity, Receiver};
+
+use crate::gtid::{History, ParseError};
+
+/// Both servers, as their agents see them, and what this run has done already.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub(crate) me: Server,
+    pub(crate) peer: Peer,
+    pub(crate) run: Run,
+}
+
+/// What is done once in each run, whatever the servers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) has_demoted: bool,
+    pub(crate) has_synced: bool,
+    pub(crate) has_handed_over: bool,
+}
+
+/// The other server of a pair.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    /// A single node has none.
+    None,
+    /// Its agent or its server does not answer, and why.
+    Silent {
+        address: IpAddr,
+        why: String,
+    },
+    Answers(Server),
+}
+
+/// One server.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// As an operator names it.
+    pub(crate) instance: String,
+    pub(crate) address: IpAddr,
+    pub(crate) index: u32,
+    pub(crate) is_writable: bool,
+    pub(crate) executed: Result<History, ParseError>,
+    pub(crate) purged: History,
+    pub(crate) channel: Option<Channel>,
+    pub(crate) busy: Option<Activity>,
+}
+
+/// A server's replication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Channel {
+    pub(crate) source: String,
+    pub(crate) receiver: Receiver,
+    pub(crate) is_applier_running: bool,
+    pub(crate) received: History,
+    pub(crate) seconds_behind: Option<u64>,
+    pub(crate) receiver_error: String,
+    pub(crate) applier_error: String,
+}
+
+impl Server {
+    /// Executed or received.
+    pub(super) fn known(&self) -> Result<History, ParseError> {
+        let executed = self.executed.clone()?;
+        Ok(match &self.channel {
+            Some(channel) => executed.united_with(&channel.received),
+            None => executed,
+        })
+    }
+
+    /// Replication from `leader` works.
+    pub(crate) fn follows(&self, leader: &Server) -> bool {
+        let works = |channel: &Channel| {
+            channel.source == leader.address.to_string()
+                && channel.receiver == Receiver::Connected
+                && channel.is_applier_running
+        };
+        !self.is_writable && self.channel.as_ref().is_some_and(works)
+    }
+
+    /// For a refusal: who, in what state, with what history.
+    pub(super) fn describe(&self) -> String {
+        let state = if self.is_writable { "writable" } else { "read-only" };
+        let history = match &self.executed {
+            Ok(history) => history.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let replication = self.channel.as_ref().map(|channel| format!(", {}", channel.describe())).unwrap_or_default();
+        format!("{} at {} ({state}, GTID executed {history}{replication})", self.instance, self.address)
+    }
+}
+
+impl Channel {
+    pub(crate) fn describe(&self) -> String {
+        let receiver = match self.receiver {
+            Receiver::Connected => "connected",
+            Receiver::Connecting => "connecting",
+            Receiver::Stopped => "stopped",
+        };
+        let applier = if self.is_applier_running { "running" } else { "stopped" };
+        let mut text = format!("replicates from {}: receiver {receiver}, applier {applier}", self.source);
+        for (name, error) in [("receiver", &self.receiver_error), ("applier", &self.applier_error)] {
+            if !error.is_empty() {
+                text.push_str(&format!(", last {name} error: {error}"));
+            }
+        }
+        text
+    }
+}

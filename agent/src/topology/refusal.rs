@@ -1,0 +1,91 @@
+//! Why a command does not begin or go on. The sentences before the first "Reason:" are the product's, word for word, since
+//! runbooks and scripts look for them; behind them stands what is the matter here and what to do next.
+
+use std::net::IpAddr;
+
+use agent::api::{Activity, Command};
+
+use crate::gtid::ParseError;
+
+/// A rule forbids the command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{} is for a pair. Reason: this instance is a single node and has no other server", .command.name())]
+    SingleNode { command: Command },
+
+    #[error("Reason: the agent of {peer} is busy with {activity}. Wait until that is done, then run this again")]
+    PeerBusy { peer: String, activity: Activity },
+
+    #[error(
+        "failed to fetch status of peer ({address}). Reason: {why}. This server is read-only; whether the peer has all of \
+         its transactions is not known"
+    )]
+    PeerSilent { address: IpAddr, why: String },
+
+    #[error(
+        "Both mysql instances are writable. Please ensure no divergent data and set one instance to read-only mode. \
+         Reason: {me} and {peer}. Run make-read-only on the one whose transactions the other one has too"
+    )]
+    BothWritable { me: String, peer: String },
+
+    #[error(
+        "Both instances are in an unexpected state. Replication is configured on the leader. Reason: {leader}. \
+         Run make-read-only on it, then make-leader on the one that is to lead"
+    )]
+    LeaderReplicates { leader: String },
+
+    #[error(
+        "Unable to determine leader and follower. Leader and follower data have diverged. Reason: {follower} has \
+         transactions that {leader} lacks. Save what is needed of them, remove the data of the one to give up \
+         (stop its VM, delete its disk, recreate it), then run configure-leader-follower again"
+    )]
+    Diverged { leader: String, follower: String },
+
+    #[error("Unable to determine leader and follower. Error fetching GTIDs from {of}: {cause}")]
+    Unreadable { of: &'static str, cause: ParseError },
+
+    #[error(
+        "Unable to determine leader and follower based on transaction history. Reason: {me} and {peer}: neither is \
+         without replication and has all transactions of the other one. Run make-leader on the one that is to lead, \
+         then configure-leader-follower on the other one"
+    )]
+    NoCandidate { me: String, peer: String },
+
+    #[error(
+        "Leader VM is still accessible from the follower. Refusing to promote to avoid data divergence. Reason: {leader}. \
+         Run make-read-only on the leader and stop its VM first; or run switchover on the leader, which needs neither"
+    )]
+    LeaderAccessible { leader: String },
+
+    #[error(
+        "Replication settings exist on this instance and Slave SQL Thread is turned off. Fix replication settings and try \
+         again. Reason: {}. What was received is not applied yet, so a promotion now would lose it: mend the cause, \
+         run START SLAVE SQL_THREAD, then make-leader again",
+        if error.is_empty() { "the applier was stopped by hand" } else { error.as_str() }
+    )]
+    ApplierStopped { error: String },
+
+    #[error(
+        "Refusing to promote to avoid data loss. Reason: {peer} answers and has transactions that {me} lacks. \
+         Run configure-leader-follower, which makes the one with all transactions the leader"
+    )]
+    WouldLose { me: String, peer: String },
+
+    #[error(
+        "Refusing to promote to avoid data loss. Reason: this server has no data and never followed a leader, and its peer \
+         at {peer} does not answer. Bring the peer back and run configure-leader-follower"
+    )]
+    Empty { peer: IpAddr },
+
+    #[error("Reason: this server is not the leader; {leader} is. Run switchover there")]
+    NotLeader { leader: String },
+
+    #[error("Reason: there is no writable leader: {me} and {peer}. Run configure-leader-follower first")]
+    NoLeader { me: String, peer: String },
+
+    #[error(
+        "Reason: the follower {follower} is not ready to take over: {why}. Wait until it has caught up, or run \
+         configure-leader-follower"
+    )]
+    FollowerNotReady { follower: String, why: String },
+}

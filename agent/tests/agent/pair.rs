@@ -1,0 +1,180 @@
+//! A pair that works: configured, handed over, and the refusals that keep it right.
+
+use agent::api::{Activity, Command, Receiver, Role};
+use sqlx::Executor;
+
+use crate::vm::{Vm, deployment, user};
+
+/// Two VMs, started and configured: the first one leads.
+pub(crate) async fn configured() -> (Vm, Vm) {
+    let (leader, follower) = started().await;
+    run(&leader, Command::ConfigureLeaderFollower).await.unwrap();
+    (leader, follower)
+}
+
+pub(crate) async fn started() -> (Vm, Vm) {
+    let mut vms = deployment(2);
+    vms.iter_mut().for_each(Vm::start);
+    let (second, first) = (vms.pop().unwrap(), vms.pop().unwrap());
+    tokio::join!(first.until_up(), second.until_up());
+    (first, second)
+}
+
+/// Run a command; the lines that it said, or why it did not.
+pub(crate) async fn run(vm: &Vm, command: Command) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    let done = vm.client.command(command, |line| lines.push(line.to_owned())).await;
+    done.map(|()| lines).map_err(|error| error.to_string())
+}
+
+/// Wait until the follower has everything of the leader.
+pub(crate) async fn in_step(leader: &Vm, follower: &Vm) {
+    let history = leader.status().await.unwrap().gtid_executed;
+    follower.until("the leader's history", |status| status.gtid_executed == history).await;
+}
+
+#[tokio::test]
+async fn a_new_pair_waits_read_only_until_it_is_configured() {
+    let (first, second) = started().await;
+
+    for vm in [&first, &second] {
+        let status = vm.status().await.unwrap();
+        assert!(status.read_only && !status.has_data && status.role == Role::Unknown, "{status:?}");
+        assert!(vm.client.put_user("binding", &user("p")).await.is_err());
+    }
+    // From either side, and twice, with the same result.
+    let lines = run(&second, Command::ConfigureLeaderFollower).await.unwrap();
+    let expected = format!("Leader: {}, Follower: {}", first.address, second.address);
+    assert!(lines.contains(&expected), "{lines:?}");
+    assert_eq!(run(&first, Command::ConfigureLeaderFollower).await.unwrap(), [expected]);
+
+    first.client.put_user("binding", &user("p")).await.unwrap();
+    let mut writer = first.connect("binding", &user("p")).await.unwrap();
+    writer.execute(sqlx::raw_sql("CREATE TABLE t (i INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)")).await.unwrap();
+    in_step(&first, &second).await;
+    let mut reader = second.connect("binding", &user("p")).await.unwrap();
+    let refused = reader.execute("INSERT INTO t VALUES (3)").await.unwrap_err().to_string();
+    assert!(refused.contains("read-only"), "{refused}");
+    assert_eq!(second.number("SELECT COUNT(*) FROM service_db.t").await, 2);
+    assert!(second.client.put_user("other", &user("p")).await.is_err());
+
+    let status = second.status().await.unwrap();
+    assert_eq!((status.role, status.replication.unwrap().receiver), (Role::Follower, Receiver::Connected));
+}
+
+#[tokio::test]
+async fn a_switchover_and_the_way_back_lose_nothing() {
+    let (first, second) = configured().await;
+    first.client.put_user("binding", &user("p")).await.unwrap();
+    let mut idle = first.connect("binding", &user("p")).await.unwrap();
+    first.sql("CREATE TABLE service_db.t (i INT PRIMARY KEY); INSERT INTO service_db.t VALUES (1)").await;
+
+    run(&first, Command::Switchover).await.unwrap();
+
+    assert_eq!(second.status().await.unwrap().role, Role::Leader);
+    assert_eq!(first.status().await.unwrap().role, Role::Follower);
+    assert!(idle.execute("SELECT 1").await.is_err(), "the old leader's sessions are cut");
+    second.sql("INSERT INTO service_db.t VALUES (2)").await;
+    in_step(&second, &first).await;
+    let refusal = run(&first, Command::Switchover).await.unwrap_err();
+    assert!(refusal.contains("is not the leader; mysql/id-1 is"), "{refusal}");
+
+    run(&second, Command::Switchover).await.unwrap();
+    first.sql("INSERT INTO service_db.t VALUES (3)").await;
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM service_db.t").await, 3);
+    assert_eq!(second.number("SELECT @@event_scheduler='OFF' AND (SELECT COUNT(*) FROM mysql.event)=0").await, 1);
+}
+
+#[tokio::test]
+async fn a_switchover_that_the_follower_cannot_finish_is_undone() {
+    let (first, second) = configured().await;
+    first.sql("CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)").await;
+    in_step(&first, &second).await;
+    // The applier is held up by a lock: what is written now is received and not applied.
+    let mut blocker = second.admin().await;
+    blocker.execute(sqlx::raw_sql("LOCK TABLES d.t WRITE")).await.unwrap();
+    first.sql("INSERT INTO d.t VALUES (2)").await;
+
+    let refusal = run(&first, Command::Switchover).await.unwrap_err();
+
+    assert!(refusal.contains("has not applied"), "{refusal}");
+    assert_eq!(first.status().await.unwrap().role, Role::Leader);
+    assert_eq!(second.status().await.unwrap().role, Role::Follower);
+    blocker.execute(sqlx::raw_sql("UNLOCK TABLES")).await.unwrap();
+    first.sql("INSERT INTO d.t VALUES (3)").await;
+    in_step(&first, &second).await;
+}
+
+#[tokio::test]
+async fn make_read_only_ends_open_transactions_and_waits_for_the_follower() {
+    let (first, second) = configured().await;
+    first.client.put_user("binding", &user("p")).await.unwrap();
+    let mut writer = first.connect("binding", &user("p")).await.unwrap();
+    writer.execute(sqlx::raw_sql("CREATE TABLE t (i INT PRIMARY KEY); BEGIN; INSERT INTO t VALUES (1)")).await.unwrap();
+    // A lock that would hold read_only up for ever.
+    let mut locker = first.connect("binding", &user("p")).await.unwrap();
+    locker.execute(sqlx::raw_sql("CREATE TABLE l (i INT); LOCK TABLES l WRITE")).await.unwrap();
+
+    let lines = run(&first, Command::MakeReadOnly).await.unwrap();
+
+    assert!(
+        lines[0].starts_with(&format!("Requesting peer ({}) to sync its received transaction to GTID", second.address))
+    );
+    assert_eq!(
+        lines[lines.len() - 2..],
+        ["Sync request completed successfully", "Instance successfully set read-only"]
+    );
+    assert!(writer.execute("COMMIT").await.is_err());
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM service_db.t").await, 0);
+    run(&first, Command::MakeReadOnly).await.unwrap();
+    let lines = run(&second, Command::MakeReadOnly).await.unwrap();
+    assert_eq!(
+        lines,
+        ["Peer is not configured for replication. Not attempting sync.", "Instance successfully set read-only"]
+    );
+
+    // Both are read-only: the one that does not replicate leads again.
+    run(&second, Command::ConfigureLeaderFollower).await.unwrap();
+    assert_eq!(first.status().await.unwrap().role, Role::Leader);
+}
+
+#[tokio::test]
+async fn both_writable_is_left_to_a_human() {
+    let (first, second) = configured().await;
+    second.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0").await;
+
+    for vm in [&first, &second] {
+        let refusal = run(vm, Command::ConfigureLeaderFollower).await.unwrap_err();
+        assert!(refusal.starts_with("Both mysql instances are writable. Please ensure no divergent data"), "{refusal}");
+    }
+
+    run(&second, Command::MakeReadOnly).await.unwrap();
+    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+    assert_eq!(second.status().await.unwrap().role, Role::Follower);
+}
+
+#[tokio::test]
+async fn one_command_at_a_time() {
+    let (first, second) = configured().await;
+    // Holds the first command up: a lock that no session of an application has.
+    let mut blocker = first.admin().await;
+    blocker.execute(sqlx::raw_sql("CREATE DATABASE d; CREATE TABLE d.t (i INT); LOCK TABLES d.t WRITE")).await.unwrap();
+    let held_up = run(&first, Command::MakeReadOnly);
+    let others = async {
+        let waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO='SET GLOBAL read_only=1'";
+        first.until_number(waits, 1).await;
+        assert_eq!(first.status().await.unwrap().busy, Some(Activity::Command(Command::MakeReadOnly)));
+        let here = run(&first, Command::Switchover).await.unwrap_err();
+        let there = run(&second, Command::MakeLeader).await.unwrap_err();
+        blocker.execute(sqlx::raw_sql("UNLOCK TABLES")).await.unwrap();
+        (here, there)
+    };
+
+    let (held_up, (here, there)) = tokio::join!(held_up, others);
+
+    held_up.unwrap();
+    assert!(here.contains("busy with make-read-only"), "{here}");
+    assert!(there.contains("the agent of mysql/id-0 is busy with make-read-only"), "{there}");
+}

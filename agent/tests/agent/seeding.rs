@@ -1,0 +1,56 @@
+//! A follower that cannot go on from its own data gets the leader's.
+
+use agent::api::{Command, Role};
+
+use crate::pair::{configured, in_step, run};
+use crate::vm::user;
+
+const ROWS: &str = "CREATE DATABASE d; USE d; CREATE TABLE d.t (i INT PRIMARY KEY AUTO_INCREMENT, b LONGBLOB); \
+                    INSERT INTO d.t (b) SELECT REPEAT('x', 100000) FROM seq_1_to_80";
+
+#[tokio::test]
+async fn a_follower_with_a_new_disk_is_copied_to() {
+    let (first, mut second) = configured().await;
+    first.client.put_user("binding", &user("p")).await.unwrap();
+    first.sql(ROWS).await;
+    // A history with two servers in it.
+    run(&first, Command::Switchover).await.unwrap();
+    run(&second, Command::Switchover).await.unwrap();
+    second.replace_disk();
+    second.recreate();
+    let new = second.until_up().await;
+    assert!(!new.has_data);
+
+    let lines = run(&second, Command::ConfigureLeaderFollower).await.unwrap();
+
+    assert!(lines.iter().any(|line| line.starts_with("Copied ")), "{lines:?}");
+    first.sql("INSERT INTO d.t (b) VALUES ('last')").await;
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 81);
+    for left in ["incoming", "data.new", "data.replaced", "data/tandem_copied_history", "data/xtrabackup_info"] {
+        assert!(!second.root().join("store/mysql").join(left).exists(), "{left}");
+    }
+
+    // The copy is a full member: it takes over, and the other one follows it from where it is.
+    run(&first, Command::Switchover).await.unwrap();
+    assert_eq!(second.status().await.unwrap().role, Role::Leader);
+    second.client.put_user("binding", &user("q")).await.unwrap();
+    in_step(&second, &first).await;
+}
+
+#[tokio::test]
+async fn a_follower_that_was_away_for_too_long_is_copied_to() {
+    let (first, mut second) = configured().await;
+    first.sql("CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)").await;
+    in_step(&first, &second).await;
+    second.stop();
+    first.sql("INSERT INTO d.t VALUES (2); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (3); PURGE BINARY LOGS TO 'mysql-bin.000002'").await;
+
+    second.start();
+    second.until_up().await;
+    let lines = run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+
+    assert!(lines.iter().any(|line| line.starts_with("Copying the data of mysql/id-0")), "{lines:?}");
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 3);
+}

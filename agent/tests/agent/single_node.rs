@@ -1,0 +1,114 @@
+//! A single node: it serves, keeps its server, and obeys nobody else.
+
+use agent::Client;
+use agent::api::{BROKER_NAME, Command, Role};
+use sqlx::{Connection, Executor};
+
+use crate::vm::{Authority, DEPLOYMENT, NAME, Vm, authority, deployment, user};
+
+async fn started() -> Vm {
+    let mut vm = deployment(1).pop().unwrap();
+    vm.start();
+    vm.until("a writable leader", |status| status.role == Role::Leader).await;
+    vm
+}
+
+#[tokio::test]
+async fn a_new_server_is_writable_with_an_empty_history() {
+    let vm = started().await;
+
+    let status = vm.status().await.unwrap();
+
+    assert_eq!((status.instance.as_str(), status.gtid_executed.as_str()), ("mysql/id-0", ""));
+    assert!(!status.has_data && !status.replication_configured);
+    let accounts =
+        "SELECT COUNT(*) FROM mysql.global_priv WHERE User IN ('', 'root') OR (User='admin' AND Host<>'localhost')";
+    assert_eq!(vm.number(accounts).await, 0);
+    assert!(!vm.root().join("sys/run/mysql/init.sql").exists());
+}
+
+#[tokio::test]
+async fn users_come_and_go_with_their_sessions() {
+    let vm = started().await;
+    let (first, second) = (user(r"p'a\ss"), user("other"));
+
+    assert!(vm.client.put_user("binding-1", &first).await.unwrap().created);
+    assert!(!vm.client.put_user("binding-1", &first).await.unwrap().created);
+    let mut session = vm.connect("binding-1", &first).await.unwrap();
+    session.execute("CREATE TABLE t (i INT PRIMARY KEY)").await.unwrap();
+    session.execute("INSERT INTO t VALUES (1)").await.unwrap();
+    assert!(session.execute("CREATE DATABASE serviceXdb").await.is_err(), "a schema's name is no pattern");
+    assert!(session.execute("SET GLOBAL read_only=1").await.is_err());
+
+    vm.client.put_user("binding-1", &second).await.unwrap();
+    assert!(vm.connect("binding-1", &first).await.is_err());
+    let mut open = vm.connect("binding-1", &second).await.unwrap();
+    vm.client.delete_user("binding-1").await.unwrap();
+    assert!(open.ping().await.is_err(), "an open session is cut");
+    assert!(vm.connect("binding-1", &second).await.is_err());
+    vm.client.delete_user("binding-1").await.unwrap();
+
+    for name in ["admin", "a%27b", "a%20b"] {
+        assert!(vm.client.put_user(name, &first).await.is_err(), "{name}");
+    }
+    let log = std::fs::read_to_string(vm.agent_log()).unwrap();
+    assert!(!log.contains("p'a"), "{log}");
+}
+
+#[tokio::test]
+async fn only_the_deployment_and_the_broker_are_obeyed() {
+    let vm = started().await;
+    let address = vm.address.parse().unwrap();
+    let status = async |tls| {
+        let client = Client::new(address, DEPLOYMENT, &tls).unwrap();
+        client.status().await.map_err(|error| error.to_string())
+    };
+
+    assert!(status(authority().issue(NAME)).await.is_ok());
+    assert!(status(authority().issue(BROKER_NAME)).await.is_ok());
+    let other = status(authority().issue("service-instance-other")).await.unwrap_err();
+    assert!(other.contains("certificate for service-instance-test or mysql-broker"), "{other}");
+    let mut foreign = Authority::new().issue(NAME);
+    foreign.ca = authority().issue(NAME).ca;
+    assert!(status(foreign).await.is_err());
+
+    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+    let get = async |path: &str| http.get(format!("https://{address}:8008{path}")).send().await.unwrap();
+    assert_eq!(get("/v1/leader").await.status(), 200);
+    for path in ["/v1/status", "/v1/backup", "/nothing"] {
+        let answer = get(path).await;
+        assert_eq!(answer.status(), 403, "{path}");
+        assert!(answer.text().await.unwrap().contains("NotAllowed"));
+    }
+    assert_eq!(http.post(format!("https://{address}:8008/v1/leader")).send().await.unwrap().status(), 405);
+}
+
+#[tokio::test]
+async fn pair_commands_are_refused() {
+    let vm = started().await;
+
+    for command in [Command::MakeLeader, Command::MakeReadOnly, Command::ConfigureLeaderFollower, Command::Switchover] {
+        let refusal = vm.client.command(command, |_| {}).await.unwrap_err().to_string();
+        assert!(refusal.contains("is for a pair"), "{refusal}");
+    }
+    assert!(!vm.status().await.unwrap().read_only);
+}
+
+#[tokio::test]
+async fn the_server_outlives_its_agent_and_the_agent_its_server() {
+    let mut vm = started().await;
+    vm.sql("CREATE DATABASE d; CREATE TABLE d.t (i INT); INSERT INTO d.t VALUES (1)").await;
+    let first = vm.server_pid().unwrap();
+
+    vm.kill_agent();
+    vm.start();
+    vm.until("a writable leader", |status| status.role == Role::Leader).await;
+    assert_eq!(vm.server_pid(), Some(first), "the running server is adopted");
+
+    vm.kill_server();
+    vm.until("another server", |status| status.role == Role::Leader && vm.server_pid() != Some(first)).await;
+    assert_eq!(vm.number("SELECT COUNT(*) FROM d.t").await, 1);
+
+    vm.stop();
+    assert_eq!(vm.processes(), Vec::<u32>::new());
+}

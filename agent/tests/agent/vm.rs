@@ -1,0 +1,266 @@
+//! A VM for a test: a directory, an address, and the real agent with a real server, gone when the test ends in any way.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use agent::Client;
+use agent::api::{Status, User};
+use agent::config::Tls;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::json;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use tempfile::TempDir;
+
+pub(crate) const DEPLOYMENT: &str = "service-instance_test";
+pub(crate) const NAME: &str = "service-instance-test";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A certificate authority.
+pub(crate) struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "tandem agents");
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { pem, issuer: Issuer::new(params, key) }
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Tls {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Tls { ca: self.pem.clone(), certificate: certificate.pem(), private_key: key.serialize_pem() }
+    }
+}
+
+/// The authority of the agents of all tests.
+pub(crate) fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(Authority::new)
+}
+
+/// One VM.
+pub(crate) struct Vm {
+    pub(crate) address: String,
+    pub(crate) cid: String,
+    pub(crate) client: Client,
+    directory: TempDir,
+    agent: Option<Child>,
+}
+
+/// The VMs of a deployment; none is started yet.
+pub(crate) fn deployment(size: u32) -> Vec<Vm> {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let net = std::process::id() % 250;
+    let addresses: Vec<String> =
+        (0..size).map(|_| format!("127.83.{net}.{}", NEXT.fetch_add(1, Ordering::Relaxed))).collect();
+    let instances: Vec<_> = addresses
+        .iter()
+        .enumerate()
+        .map(|(index, address)| json!({"name": "mysql", "id": format!("id-{index}"), "index": index, "az": "z1", "address": address, "bootstrap": index == 0}))
+        .collect();
+    let tls = authority().issue(NAME);
+    let vm = |index: usize| Vm::new(index, &addresses[index], &json!(instances), &tls);
+    (0..addresses.len()).map(vm).collect()
+}
+
+impl Vm {
+    fn new(index: usize, address: &str, instances: &serde_json::Value, tls: &Tls) -> Vm {
+        let directory = tempfile::Builder::new().prefix("agent").tempdir().unwrap();
+        let root = directory.path();
+        for made in ["jobs/mysql-agent", "disk", "data", "sys/run", "sys/log/mysql-agent", "packages"] {
+            std::fs::create_dir_all(root.join(made)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("disk"), root.join("store")).unwrap();
+        // Kept between the runs of the tests, as it is between the VMs of a director.
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        std::fs::create_dir_all(&cache).unwrap();
+        std::os::unix::fs::symlink(cache, root.join("packages/cache")).unwrap();
+        let is_pair = instances.as_array().unwrap().len() == 2;
+        let mut config = json!({
+            "spec": {"deployment": DEPLOYMENT, "name": "mysql", "id": format!("id-{index}"), "index": index, "az": "z1",
+                     "ip": address, "address": address, "bootstrap": index == 0, "root": root, "persistent_disk": 5120,
+                     "vm_resources": {"cpu": 1, "ram": 256}},
+            "links": {"mysql": {"instances": instances}},
+            "properties": {"topology": if is_pair { "leader-follower" } else { "single-node" }, "admin_password": r#"ad'm"i\n"#, "tls": tls},
+        });
+        if is_pair {
+            config["properties"]["replication_password"] = json!("re'pl\\");
+        }
+        std::fs::write(root.join("jobs/mysql-agent/config.json"), config.to_string()).unwrap();
+        let client = Client::new(address.parse().unwrap(), DEPLOYMENT, tls).unwrap();
+        let cid = format!("vm-{}-{address}", std::process::id());
+        Vm { address: address.into(), cid, client, directory, agent: None }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root().join("jobs/mysql-agent/config.json")
+    }
+
+    /// Start the agent.
+    pub(crate) fn start(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.agent_log()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mysql-agent"));
+        command.arg("--config").arg(self.config()).current_dir(self.root());
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TANDEM_VM_CID", &self.cid);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.agent = Some(command.spawn().unwrap());
+    }
+
+    pub(crate) fn agent_log(&self) -> PathBuf {
+        self.root().join("sys/log/mysql-agent/stdout.log")
+    }
+
+    /// Ask the agent to end, as a director does, and wait until it has.
+    pub(crate) fn stop(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        signal(agent.id(), "-TERM");
+        let exit = agent.wait().unwrap();
+        assert!(exit.success(), "{exit}");
+    }
+
+    pub(crate) fn kill_agent(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    pub(crate) fn kill_server(&self) {
+        signal(self.server_pid().unwrap(), "-KILL");
+    }
+
+    /// End every process, as a crash of the VM does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+        // A child of a dead agent has another parent by now; it is gone when /proc says so.
+        while let [pid, ..] = self.processes()[..] {
+            signal(pid, "-KILL");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Make the VM anew on the same disk: everything but the disk is empty.
+    pub(crate) fn recreate(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.root().join("sys/run")).unwrap();
+        std::fs::create_dir_all(self.root().join("sys/run")).unwrap();
+        self.start();
+    }
+
+    pub(crate) fn replace_disk(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.root().join("disk")).unwrap();
+        std::fs::create_dir_all(self.root().join("disk")).unwrap();
+    }
+
+    pub(crate) fn server_pid(&self) -> Option<u32> {
+        let is_server = |pid: &u32| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            ["mariadbd", "mysqld"].contains(&name.trim())
+        };
+        self.processes().into_iter().find(is_server)
+    }
+
+    /// The processes of this VM, known by their environment; a zombie has none.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mark = format!("TANDEM_VM_CID={}", self.cid);
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        })
+        .collect()
+    }
+
+    pub(crate) async fn status(&self) -> Option<Status> {
+        self.client.status().await.ok()
+    }
+
+    /// Wait until the status is as it should be.
+    pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
+        let begun = Instant::now();
+        loop {
+            let status = self.client.status().await;
+            match status {
+                Ok(status) if is_so(&status) => return status,
+                _ if begun.elapsed() > PATIENCE => {
+                    let log = std::fs::read_to_string(self.agent_log()).unwrap_or_default();
+                    panic!("{what} did not come: {status:?}\n{log}");
+                }
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    pub(crate) async fn until_up(&self) -> Status {
+        self.until("an answer", |_| true).await
+    }
+
+    /// A session of the agent's own account.
+    pub(crate) async fn admin(&self) -> MySqlConnection {
+        let options = MySqlConnectOptions::new()
+            .socket(self.root().join("sys/run/mysql/mysqld.sock"))
+            .username("admin")
+            .password(r#"ad'm"i\n"#);
+        MySqlConnection::connect_with(&options).await.unwrap()
+    }
+
+    pub(crate) async fn sql(&self, statement: &str) {
+        self.admin().await.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.unwrap();
+    }
+
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        let query = sqlx::raw_sql(AssertSqlSafe(query.to_owned()));
+        self.admin().await.fetch_one(query).await.unwrap().get::<i64, _>(0)
+    }
+
+    pub(crate) async fn until_number(&self, query: &str, wanted: i64) {
+        let begun = Instant::now();
+        while self.number(query).await != wanted {
+            assert!(begun.elapsed() < PATIENCE, "{query} is not {wanted}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A session of a binding's user over the network.
+    pub(crate) async fn connect(&self, name: &str, user: &User) -> Result<MySqlConnection, sqlx::Error> {
+        let options = MySqlConnectOptions::new()
+            .host(&self.address)
+            .username(name)
+            .password(&user.password)
+            .database(&user.schema);
+        MySqlConnection::connect_with(&options).await
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) fn signal(pid: u32, signal: &str) {
+    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+pub(crate) fn user(password: &str) -> User {
+    User { password: password.into(), schema: "service_db".into() }
+}
