@@ -85,7 +85,8 @@ async fn drive(agent: &Agent, command: Command, report: &Report, acted: &mut boo
                 if steps > STEPS {
                     bail!("{} did not come to an end after {STEPS} steps; the next would be {step:?}", command.name());
                 }
-                *acted = true;
+                // A wait changes nothing.
+                *acted |= step != Step::AwaitDisconnect;
                 act(agent, step, &mut run, report).await?;
             }
         }
@@ -118,6 +119,10 @@ async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Resul
             sync(agent, report).await.context("failed to sync transactions on peer")?;
             run.has_synced = true;
             Ok(())
+        }
+        Step::AwaitDisconnect => {
+            run.has_awaited_disconnect = true;
+            promotion::await_disconnect(agent, report).await
         }
         Step::StopReceiving => agent.database.stop_receiving().await,
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,

@@ -4,7 +4,7 @@
 //! ```text
 //! configure-leader-follower   Await the peer -> Follow(follower) -> Lead(leader) -> Done
 //! make-read-only              Demote -> Sync -> Done
-//! make-leader                 StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
+//! make-leader                 AwaitDisconnect -> StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
 //! switchover                  HandOver -> Follow(me) -> Done
 //! ```
 //!
@@ -46,6 +46,8 @@ pub(crate) enum Step {
     Demote,
     /// Have the peer receive everything that this server has.
     Sync,
+    /// Give the receiver the time in which it notices that the leader is gone.
+    AwaitDisconnect,
     /// Stop the receiver, so that what must be applied does not grow.
     StopReceiving,
     /// Start the applier on a relay log that a restart left behind.
@@ -192,6 +194,10 @@ fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
         };
     }
     if channel.receiver == Receiver::Connected {
+        // Of a leader that is gone without a word the receiver learns only when its heartbeats stay away.
+        if matches!(observed.peer, Peer::Silent { .. }) && !observed.run.has_awaited_disconnect {
+            return Ok(Step::AwaitDisconnect);
+        }
         return Err(Refusal::LeaderAccessible { leader: format!("the leader {}", channel.source) });
     }
     let is_applied = me.executed.as_ref().is_ok_and(|executed| executed.contains(&channel.received));

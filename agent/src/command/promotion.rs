@@ -7,13 +7,16 @@ use agent::api::{Position, Promotion, Receiver, Ticket};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use super::{REPLICATION_LIMIT, SAY_AGAIN};
+use super::follow::Waiting;
+use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::fence::{self, Marker};
 use crate::report::{Report, sentence};
 use crate::topology::{Refusal, Server};
 
+/// `slave_net_timeout` and a little more.
+const DISCONNECT_LIMIT: Duration = Duration::from_secs(6);
 /// The longest that a leader may wait for its follower before it gives a hand-over up.
 const PREPARE_LIMIT: Duration = Duration::from_secs(8);
 
@@ -35,6 +38,20 @@ pub(super) async fn read_relay_log(agent: &Agent, me: &mut Server) -> Result<()>
         && !channel.is_applier_running
     {
         channel.received = agent.database.received_on_disk().await?;
+    }
+    Ok(())
+}
+
+/// Wait until the receiver is not connected any more, or is after all.
+pub(super) async fn await_disconnect(agent: &Agent, report: &Report) -> Result<()> {
+    let mut waiting = Waiting::new(DISCONNECT_LIMIT);
+    while waiting.go_on() {
+        let channel = agent.database.facts().await?.channel;
+        if channel.is_none_or(|channel| channel.receiver != Receiver::Connected) {
+            return Ok(());
+        }
+        waiting.say(report, || "Waiting until the receiver notices that the leader is gone".into());
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(())
 }

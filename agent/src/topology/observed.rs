@@ -20,6 +20,7 @@ pub(crate) struct Run {
     pub(crate) has_demoted: bool,
     pub(crate) has_synced: bool,
     pub(crate) has_handed_over: bool,
+    pub(crate) has_awaited_disconnect: bool,
 }
 
 /// The other server of a pair.

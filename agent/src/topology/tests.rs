@@ -150,12 +150,15 @@ fn make_leader_refuses_beside_a_leader_that_is_there() {
     for (me, peer) in [
         (follower(Receiver::Connecting, true), Peer::Answers(writable(server(1, "0-2-5")))),
         (follower(Receiver::Connected, true), Peer::Answers(server(1, "0-2-5"))),
-        (follower(Receiver::Connected, true), silent()),
         (server(0, ""), Peer::Answers(writable(server(1, "0-2-5")))),
     ] {
         let refusal = next(Command::MakeLeader, me, peer);
         assert!(refusal.starts_with(accessible), "{refusal}");
     }
+    let me = follower(Receiver::Connected, true);
+    assert_eq!(next(Command::MakeLeader, me.clone(), silent()), "AwaitDisconnect");
+    let waited = Run { has_awaited_disconnect: true, ..Run::default() };
+    assert!(next_in(Command::MakeLeader, me, silent(), waited).starts_with(accessible));
 }
 
 #[test]
