@@ -29,6 +29,7 @@ mod users;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use report::sentence;
 
 /// How long a command may go on after the agent was told to end.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -51,12 +54,22 @@ struct Arguments {
     config: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
-    // One thread: the agent waits nearly all the time, and should not be felt on the VM of a database.
+    match block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread: the agent waits nearly all the time, and should not be felt on the VM of a database.
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(run(arguments))
+    runtime.block_on(work)
 }
 
 fn start_log() {
@@ -79,8 +92,8 @@ async fn run(arguments: Arguments) -> Result<()> {
 
     let handle = axum_server::Handle::new();
     let address = SocketAddr::new(agent.instance.spec.ip, api::PORT);
-    let tls = agent.instance.tls.clone();
-    let served = http::serve(http::router(agent.clone()), http::listen(address)?, &tls, handle.clone());
+    let listener = http::listen(address, &agent.instance.tls)?;
+    let served = http::serve(http::router(agent.clone()), listener, handle.clone());
     let supervised = tokio::spawn(supervisor.supervise());
     let recovering = tokio::spawn(recovery::recover_after_starts(agent.clone()));
     tokio::select! {

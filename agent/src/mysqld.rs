@@ -13,6 +13,7 @@ mod files;
 mod process;
 mod program;
 mod settings;
+mod socket;
 mod template;
 
 use std::time::Duration;
@@ -147,6 +148,10 @@ impl Drop for Resting<'_> {
 impl Supervisor {
     /// Keep the server as it is wished, until the wish is [`Wish::End`].
     pub(crate) async fn supervise(mut self) {
+        // Only here: later a copy may be going on while the server starts again.
+        if let Err(error) = remove_half_copies(&self.files) {
+            tracing::error!("a copy that was cut off still takes space: {}", sentence(&error));
+        }
         let mut pause = FIRST_PAUSE;
         let mut starts = 0;
         loop {
@@ -239,6 +244,12 @@ impl Supervisor {
         tracing::info!(program = %program.path.display(), version = program.version, data = %data.display(), "start the server");
         Process::start(&program.path, &self.files.my_cnf(), &self.files.log.join("mysqld.log"))
     }
+}
+
+/// Remove what a copy that was cut off has left.
+fn remove_half_copies(files: &Files) -> Result<()> {
+    let store = files.data.parent().context("the data directory has a parent")?;
+    ["data.new", "data.replaced", "incoming"].iter().try_for_each(|half| remove_if_there(&store.join(half)))
 }
 
 /// Make every directory that the server needs, its data directory from the template when there is none.

@@ -154,8 +154,7 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
         agent.database.start_replication().await?;
         stopped.context("replication did not stop in time")??;
     }
-    agent.marker.write(Marker::Leader)?;
-    agent.database.open().await?;
+    open_as_leader(&agent).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
         if let Err(error) = settling.database.forget_replication().await {
@@ -170,6 +169,19 @@ async fn open(agent: &Agent) -> Result<()> {
     if let Err(why) = fence::may_lead(agent.fence_view().await) {
         bail!(why);
     }
+    open_as_leader(agent).await
+}
+
+/// The marker goes first: a leader that crashes right behind its promotion must come back as one.
+async fn open_as_leader(agent: &Agent) -> Result<()> {
+    let was = agent.marker.read();
     agent.marker.write(Marker::Leader)?;
-    agent.database.open().await
+    if let Err(error) = agent.database.open().await {
+        match was {
+            Some(marker) => agent.marker.write(marker)?,
+            None => agent.marker.remove()?,
+        }
+        return Err(error);
+    }
+    Ok(())
 }

@@ -31,21 +31,28 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Also how long an idle connection is kept.
 const HEADER_LIMIT: Duration = Duration::from_secs(90);
 
+/// The agent's address, taken, and its keys.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    config: RustlsConfig,
+}
+
 /// Take the address, before anything is started that would be in somebody's way.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| {
+pub(crate) fn listen(address: SocketAddr, tls: &Tls) -> Result<Listener> {
+    let config = RustlsConfig::from_config(Arc::new(server_config(tls).context("property tls is not usable")?));
+    let socket = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}: the VM's address must be on this machine and its port {PORT} free")
     })?;
-    listener.set_nonblocking(true).context("listen without blocking")?;
-    Ok(listener)
+    socket.set_nonblocking(true).context("listen without blocking")?;
+    Ok(Listener { socket, config })
 }
 
 /// Serve until the handle says stop.
-pub(crate) async fn serve(router: Router, listener: TcpListener, tls: &Tls, handle: Handle<SocketAddr>) -> Result<()> {
-    let config = RustlsConfig::from_config(Arc::new(server_config(tls).context("property tls is not usable")?));
+pub(crate) async fn serve(router: Router, listener: Listener, handle: Handle<SocketAddr>) -> Result<()> {
+    let Listener { socket, config } = listener;
     let tls = RustlsAcceptor::new(config).handshake_timeout(HANDSHAKE_LIMIT).acceptor(NoDelayAcceptor::new());
     let acceptor = CertificateAcceptor { tls, connections: Arc::new(Semaphore::new(CONNECTIONS)) };
-    let mut server = axum_server::from_tcp(listener).context("listen")?.acceptor(acceptor).http1_only();
+    let mut server = axum_server::from_tcp(socket).context("listen")?.acceptor(acceptor).http1_only();
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
     server.handle(handle).serve(router.into_make_service()).await.context("serve the API")
 }

@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::settings;
+use super::socket::Socket;
 use crate::instance::Instance;
 
 /// Where everything of the server is.
@@ -16,7 +17,7 @@ pub(crate) struct Files {
     pub(crate) data: PathBuf,
     pub(crate) run: PathBuf,
     pub(crate) log: PathBuf,
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Socket,
     pub(super) cache: PathBuf,
     pub(super) my_cnf_text: String,
     pub(super) redo_log_mb: u64,
@@ -29,18 +30,12 @@ impl Files {
             None => memory_mb().context("find out how much memory the VM has")?,
         };
         let (data, run, log) = (instance.store().join("data"), instance.run(), instance.log());
-        let socket = run.join("mysqld.sock");
-        let length = socket.as_os_str().len();
-        ensure!(
-            length <= 107,
-            "the path {} has {length} bytes and a socket's may have 107; use a shorter root directory",
-            socket.display()
-        );
+        let socket = Socket::new(&instance.spec.root, &run, &instance.store())?;
         let vm = settings::Vm {
             data: data.clone(),
             run: run.clone(),
             log: log.clone(),
-            socket: socket.clone(),
+            socket: socket.for_server.clone(),
             address: instance.spec.ip,
             index: instance.spec.index,
             ram_mb,

@@ -61,7 +61,7 @@ fn login_text(agent: &Agent) -> String {
     let password = agent.instance.admin_password.reveal().replace('\\', "\\\\").replace('"', "\\\"");
     format!(
         "[mariabackup]\nuser = {ADMIN}\npassword = \"{password}\"\nsocket = {}\ndatadir = {}\n",
-        agent.files.socket.display(),
+        agent.files.socket.for_agent.display(),
         agent.files.data.display()
     )
 }

@@ -112,3 +112,53 @@ async fn the_server_outlives_its_agent_and_the_agent_its_server() {
     vm.stop();
     assert_eq!(vm.processes(), Vec::<u32>::new());
 }
+
+#[tokio::test]
+async fn a_deep_directory_does_not_matter() {
+    let mut vm = deployment(1).pop().unwrap();
+    vm.move_down(&"a_long_name_of_a_directory/".repeat(3));
+    vm.start();
+    vm.until("a writable leader", |status| status.role == Role::Leader).await;
+
+    vm.kill_agent();
+    vm.start();
+    vm.until("a writable leader", |status| status.role == Role::Leader).await;
+    vm.stop();
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_named() {
+    let vm = deployment(1).pop().unwrap();
+    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(vm.config()).unwrap()).unwrap();
+    let taken = std::net::TcpListener::bind((vm.address.as_str(), 8008)).unwrap();
+    let said = |config: String| {
+        std::fs::write(vm.config(), config).unwrap();
+        let output = vm.run_to_the_end();
+        assert!(!output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let with = |path: &str, value: serde_json::Value| {
+        let mut config = good.clone();
+        *config.pointer_mut(path).unwrap() = value;
+        config.to_string()
+    };
+
+    for (config, expected) in [
+        ("{".to_owned(), "is not usable: EOF while parsing"),
+        (
+            with("/properties", serde_json::json!({"topologie": 1})),
+            "unknown field `topologie`, expected one of `topology`",
+        ),
+        (with("/properties/tls/ca", "no PEM".into()), "property tls is not usable"),
+        (
+            with("/spec/ip", "192.0.2.7".into()),
+            "cannot listen on 192.0.2.7:8008: the VM's address must be on this machine",
+        ),
+        (good.to_string(), "8008 free: Address already in use"),
+    ] {
+        let said = said(config);
+        assert!(said.contains(expected), "{said}");
+    }
+    drop(taken);
+    assert!(!vm.root().join("store/mysql").exists(), "nothing is begun");
+}

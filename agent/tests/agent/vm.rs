@@ -54,6 +54,7 @@ pub(crate) struct Vm {
     pub(crate) address: String,
     pub(crate) cid: String,
     pub(crate) client: Client,
+    root: PathBuf,
     directory: TempDir,
     agent: Option<Child>,
 }
@@ -100,15 +101,36 @@ impl Vm {
         std::fs::write(root.join("jobs/mysql-agent/config.json"), config.to_string()).unwrap();
         let client = Client::new(address.parse().unwrap(), DEPLOYMENT, tls).unwrap();
         let cid = format!("vm-{}-{address}", std::process::id());
-        Vm { address: address.into(), cid, client, directory, agent: None }
+        Vm { address: address.into(), cid, client, root: directory.path().into(), directory, agent: None }
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.directory.path()
+        &self.root
     }
 
     pub(crate) fn config(&self) -> PathBuf {
         self.root().join("jobs/mysql-agent/config.json")
+    }
+
+    /// Put everything into a deeper directory.
+    pub(crate) fn move_down(&mut self, path: &str) {
+        let old = self.root.clone();
+        let deep = self.directory.path().join(path);
+        std::fs::create_dir_all(&deep).unwrap();
+        for entry in ["jobs", "disk", "data", "sys", "packages"] {
+            std::fs::rename(old.join(entry), deep.join(entry)).unwrap();
+        }
+        std::os::unix::fs::symlink(deep.join("disk"), deep.join("store")).unwrap();
+        self.root = deep;
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(self.config()).unwrap()).unwrap();
+        config["spec"]["root"] = json!(self.root);
+        std::fs::write(self.config(), config.to_string()).unwrap();
+    }
+
+    /// Run the agent until it ends by itself.
+    pub(crate) fn run_to_the_end(&self) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mysql-agent"));
+        command.arg("--config").arg(self.config()).env("TANDEM_VM_CID", &self.cid).output().unwrap()
     }
 
     /// Start the agent.
