@@ -107,6 +107,12 @@ fn job(name: &str) -> Job {
     Job { name: name.into(), program: Some(name.into()), errand: None, ports: vec![], config: json!({"a": 1}) }
 }
 
+/// An address of this run of the tests: another run at the same time has others.
+fn local(last: u8) -> [u8; 4] {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    [127, 0x80 | high & 0x3f, low, last]
+}
+
 async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -126,7 +132,7 @@ async fn until_gone(pid: Pid) {
 #[tokio::test]
 async fn a_new_vm_has_its_directories_and_runs_nothing_until_it_is_started() {
     let mut machine = Machine::new(&[("daemon", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 1], vec![job("daemon")]).await;
+    let cid = machine.vm(local(1), vec![job("daemon")]).await;
 
     assert_eq!(machine.state(&cid).await, Some(ProcessState::Stopped));
     let root = machine.cpi.root(&cid);
@@ -148,7 +154,7 @@ async fn a_new_vm_has_its_directories_and_runs_nothing_until_it_is_started() {
 #[tokio::test]
 async fn a_program_that_is_killed_runs_again() {
     let mut machine = Machine::new(&[("daemon", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 2], vec![job("daemon")]).await;
+    let cid = machine.vm(local(2), vec![job("daemon")]).await;
     machine.cpi.start_jobs(&cid).await.unwrap();
     let first = machine.pid(&cid, "pid").await;
 
@@ -161,7 +167,7 @@ async fn a_program_that_is_killed_runs_again() {
 #[tokio::test]
 async fn a_program_that_ends_at_once_is_failing_and_can_be_stopped() {
     let mut machine = Machine::new(&[("broken", "#!/bin/sh\necho no >&2\nexit 3\n")]);
-    let cid = machine.vm([127, 82, 2, 3], vec![job("broken")]).await;
+    let cid = machine.vm(local(3), vec![job("broken")]).await;
 
     machine.cpi.start_jobs(&cid).await.unwrap();
 
@@ -175,12 +181,12 @@ async fn a_program_that_ends_at_once_is_failing_and_can_be_stopped() {
 #[tokio::test]
 async fn a_program_starts_until_its_ports_are_open() {
     let mut machine = Machine::new(&[("daemon", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 4], vec![Job { ports: vec![28201], ..job("daemon") }]).await;
+    let cid = machine.vm(local(4), vec![Job { ports: vec![28201], ..job("daemon") }]).await;
     machine.cpi.start_jobs(&cid).await.unwrap();
     let pid = machine.pid(&cid, "pid").await;
     assert_eq!(machine.state(&cid).await, Some(ProcessState::Starting));
 
-    let listener = std::net::TcpListener::bind("127.82.2.4:28201").unwrap();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::from(local(4)), 28201)).unwrap();
     machine.until_state(&cid, ProcessState::Running).await;
     drop(listener);
     assert_eq!(machine.state(&cid).await, Some(ProcessState::Running), "a port may close later on");
@@ -193,7 +199,7 @@ async fn a_program_starts_until_its_ports_are_open() {
 #[tokio::test]
 async fn stop_says_sigterm_and_ends_what_the_program_left_behind() {
     let mut machine = Machine::new(&[("agent", LEAVES_A_SERVER), ("daemon", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 5], vec![job("agent"), job("daemon")]).await;
+    let cid = machine.vm(local(5), vec![job("agent"), job("daemon")]).await;
     machine.cpi.start_jobs(&cid).await.unwrap();
     let (server, daemon) = (machine.pid(&cid, "server").await, machine.pid(&cid, "pid").await);
 
@@ -211,7 +217,7 @@ async fn stop_says_sigterm_and_ends_what_the_program_left_behind() {
 #[tokio::test]
 async fn another_director_finds_the_vm_again() {
     let mut machine = Machine::new(&[("daemon", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 6], vec![job("daemon")]).await;
+    let cid = machine.vm(local(6), vec![job("daemon")]).await;
     machine.cpi.start_jobs(&cid).await.unwrap();
     let pid = machine.pid(&cid, "pid").await;
 
@@ -236,7 +242,7 @@ async fn another_director_finds_the_vm_again() {
 #[tokio::test]
 async fn a_vm_whose_group_is_killed_is_missing_and_delete_ends_its_leftovers() {
     let mut machine = Machine::new(&[("agent", LEAVES_A_SERVER), ("daemon", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 7], vec![job("agent"), job("daemon")]).await;
+    let cid = machine.vm(local(7), vec![job("agent"), job("daemon")]).await;
     machine.cpi.start_jobs(&cid).await.unwrap();
     let (server, daemon) = (machine.pid(&cid, "server").await, machine.pid(&cid, "pid").await);
 
@@ -255,18 +261,21 @@ async fn a_vm_whose_group_is_killed_is_missing_and_delete_ends_its_leftovers() {
 #[tokio::test]
 async fn a_taken_port_address_or_missing_program_is_named_and_nothing_is_left() {
     let mut machine = Machine::new(&[("daemon", DAEMON)]);
-    let _taken = std::net::TcpListener::bind("127.82.2.8:28202").unwrap();
-    let vm = machine.vm([127, 82, 2, 9], vec![job("daemon")]).await;
+    let _taken = std::net::TcpListener::bind((Ipv4Addr::from(local(8)), 28202)).unwrap();
+    let vm = machine.vm(local(9), vec![job("daemon")]).await;
     let cases = [
-        (machine.order([127, 82, 2, 8], vec![Job { ports: vec![28202], ..job("daemon") }]), "port 28202 of 127.82.2.8"),
-        (machine.order([127, 82, 2, 9], vec![]), "the address 127.82.2.9 is taken by another VM"),
-        (machine.order([192, 0, 2, 1], vec![]), "the address 192.0.2.1 cannot be used on this machine"),
-        (machine.order([127, 82, 2, 8], vec![job("nothing")]), "the program of job nothing is not there"),
+        (
+            machine.order(local(8), vec![Job { ports: vec![28202], ..job("daemon") }]),
+            format!("port 28202 of {}", Ipv4Addr::from(local(8))),
+        ),
+        (machine.order(local(9), vec![]), format!("the address {} is taken by another VM", Ipv4Addr::from(local(9)))),
+        (machine.order([192, 0, 2, 1], vec![]), "the address 192.0.2.1 cannot be used on this machine".to_owned()),
+        (machine.order(local(8), vec![job("nothing")]), "the program of job nothing is not there".to_owned()),
     ];
     for (order, expected) in cases {
         let error = machine.cpi.create_vm(&order).await.unwrap_err();
 
-        assert!(format!("{error:#}").contains(expected), "{error:#}");
+        assert!(format!("{error:#}").contains(&expected), "{error:#}");
     }
     assert_eq!(machine.cpi.vms().await.unwrap(), [vm]);
 }
@@ -274,7 +283,7 @@ async fn a_taken_port_address_or_missing_program_is_named_and_nothing_is_left() 
 #[tokio::test]
 async fn a_vm_gets_other_jobs_and_documents_while_it_is_stopped() {
     let mut machine = Machine::new(&[("daemon", DAEMON), ("other", DAEMON)]);
-    let cid = machine.vm([127, 82, 2, 13], vec![job("daemon")]).await;
+    let cid = machine.vm(local(13), vec![job("daemon")]).await;
     let changed = Job { config: json!({"a": 2}), ..job("other") };
 
     machine.cpi.configure_vm(&cid, &[changed]).await.unwrap();
@@ -291,7 +300,7 @@ async fn a_disk_outlives_its_vms_also_in_a_deep_directory() {
     let mut machine = Machine::below(tempfile::tempdir().unwrap(), &deep, &[]);
     machine.cpi.create_disk("disk-1", 1024).await.unwrap();
     for time in [14, 15] {
-        let mut order = machine.order([127, 82, 2, time], vec![]);
+        let mut order = machine.order(local(time), vec![]);
         order.disk = Some("disk-1".into());
         machine.cpi.create_vm(&order).await.unwrap();
         let row = machine.cpi.root(&order.cid).join("store/row");
@@ -303,7 +312,7 @@ async fn a_disk_outlives_its_vms_also_in_a_deep_directory() {
     machine.cpi.delete_disk("disk-1").await.unwrap();
     machine.cpi.delete_disk("disk-1").await.unwrap();
 
-    let mut order = machine.order([127, 82, 2, 14], vec![]);
+    let mut order = machine.order(local(14), vec![]);
     order.disk = Some("disk-1".into());
     let error = machine.cpi.create_vm(&order).await.unwrap_err();
     assert!(format!("{error:#}").contains("the disk is not there"), "{error:#}");

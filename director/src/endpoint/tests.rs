@@ -51,6 +51,12 @@ impl Instance {
     }
 }
 
+/// An address of this run of the tests: another run at the same time has others.
+fn local(last: u8) -> [u8; 4] {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    [127, 0xc0 | high & 0x3f, low, last]
+}
+
 /// Say the name, then everything that is said.
 async fn echo(listener: TcpListener, name: Ipv4Addr) {
     let mut connections = JoinSet::new();
@@ -92,9 +98,9 @@ async fn assert_cut(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn connections_follow_the_healthy_instance_and_are_cut_when_it_changes() {
-    let (a, b) = (Instance::start([127, 82, 3, 1], 200).await, Instance::start([127, 82, 3, 2], 503).await);
-    let (_endpoint, _targets) = endpoint([127, 82, 3, 100], &[&a, &b]).await;
-    let (name, mut first) = connect([127, 82, 3, 100]).await;
+    let (a, b) = (Instance::start(local(1), 200).await, Instance::start(local(2), 503).await);
+    let (_endpoint, _targets) = endpoint(local(100), &[&a, &b]).await;
+    let (name, mut first) = connect(local(100)).await;
     assert_eq!(name, a.address);
     assert_open(&mut first).await;
 
@@ -102,20 +108,20 @@ async fn connections_follow_the_healthy_instance_and_are_cut_when_it_changes() {
     assert_cut(&mut first).await;
     b.answers(200);
 
-    let (name, mut second) = connect([127, 82, 3, 100]).await;
+    let (name, mut second) = connect(local(100)).await;
     assert_eq!(name, b.address);
     assert_open(&mut second).await;
 }
 
 #[tokio::test]
 async fn a_connection_waits_until_somebody_is_healthy() {
-    let a = Instance::start([127, 82, 3, 3], 503).await;
-    let (_endpoint, targets) = endpoint([127, 82, 3, 101], &[]).await;
+    let a = Instance::start(local(3), 503).await;
+    let (_endpoint, targets) = endpoint(local(101), &[]).await;
 
-    let (connected, ()) = tokio::join!(connect([127, 82, 3, 101]), async {
+    let (connected, ()) = tokio::join!(connect(local(101)), async {
         targets.send_replace(vec![a.address]);
         // Refused at least once before it becomes healthy.
-        let mut early = TcpStream::connect((Ipv4Addr::new(127, 82, 3, 101), PORT)).await.unwrap();
+        let mut early = TcpStream::connect((Ipv4Addr::from(local(101)), PORT)).await.unwrap();
         let silence = tokio::time::timeout(Duration::from_millis(50), early.read(&mut [0])).await;
         assert!(silence.is_err(), "nobody may answer yet: {silence:?}");
         a.answers(200);
@@ -126,47 +132,47 @@ async fn a_connection_waits_until_somebody_is_healthy() {
 
 #[tokio::test]
 async fn two_healthy_instances_get_nobody() {
-    let (a, b) = (Instance::start([127, 82, 3, 4], 200).await, Instance::start([127, 82, 3, 5], 503).await);
-    let (_endpoint, _targets) = endpoint([127, 82, 3, 102], &[&a, &b]).await;
-    let (_, mut established) = connect([127, 82, 3, 102]).await;
+    let (a, b) = (Instance::start(local(4), 200).await, Instance::start(local(5), 503).await);
+    let (_endpoint, _targets) = endpoint(local(102), &[&a, &b]).await;
+    let (_, mut established) = connect(local(102)).await;
 
     b.answers(200);
 
     assert_cut(&mut established).await;
-    let mut waiting = TcpStream::connect((Ipv4Addr::new(127, 82, 3, 102), PORT)).await.unwrap();
+    let mut waiting = TcpStream::connect((Ipv4Addr::from(local(102)), PORT)).await.unwrap();
     let silence = tokio::time::timeout(Duration::from_millis(100), waiting.read(&mut [0])).await;
     assert!(silence.is_err(), "{silence:?}");
     a.answers(503);
-    assert_eq!(connect([127, 82, 3, 102]).await.0, b.address);
+    assert_eq!(connect(local(102)).await.0, b.address);
 }
 
 #[tokio::test]
 async fn a_hanging_follower_delays_nobody_and_a_short_silence_of_the_leader_cuts_nobody() {
-    let (a, b) = (Instance::start([127, 82, 3, 6], 200).await, Instance::start([127, 82, 3, 7], 0).await);
-    let (_endpoint, _targets) = endpoint([127, 82, 3, 103], &[&a, &b]).await;
+    let (a, b) = (Instance::start(local(6), 200).await, Instance::start(local(7), 0).await);
+    let (_endpoint, _targets) = endpoint(local(103), &[&a, &b]).await;
     let before = Instant::now();
-    let (_, mut established) = connect([127, 82, 3, 103]).await;
+    let (_, mut established) = connect(local(103)).await;
     assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
 
     a.answers(0);
-    let held = tokio::time::timeout(Duration::from_millis(1500), connect([127, 82, 3, 103])).await;
+    let held = tokio::time::timeout(Duration::from_millis(1500), connect(local(103))).await;
     assert!(held.is_err(), "a new connection needs an answer");
     assert_open(&mut established).await;
     a.answers(200);
 
-    assert_eq!(connect([127, 82, 3, 103]).await.0, a.address);
+    assert_eq!(connect(local(103)).await.0, a.address);
     assert_open(&mut established).await;
 }
 
 #[tokio::test]
 async fn a_taken_address_is_named_and_a_dropped_endpoint_cuts_its_connections() {
-    let a = Instance::start([127, 82, 3, 8], 200).await;
-    let (running, _targets) = endpoint([127, 82, 3, 104], &[&a]).await;
-    let (_, mut established) = connect([127, 82, 3, 104]).await;
+    let a = Instance::start(local(8), 200).await;
+    let (running, _targets) = endpoint(local(104), &[&a]).await;
+    let (_, mut established) = connect(local(104)).await;
     let health = Health { port: HEALTH_PORT, path: "/v1/leader".to_owned() };
     let (_sender, targets) = watch::channel(Vec::new());
-    let second = Endpoint::start(Ipv4Addr::new(127, 82, 3, 104), PORT, health, targets).await;
-    assert!(format!("{:#}", second.err().unwrap()).contains("127.82.3.104:28211 cannot be used"));
+    let second = Endpoint::start(Ipv4Addr::from(local(104)), PORT, health, targets).await;
+    assert!(format!("{:#}", second.err().unwrap()).contains("cannot be used, somebody may listen there"));
 
     drop(running);
 
@@ -175,11 +181,11 @@ async fn a_taken_address_is_named_and_a_dropped_endpoint_cuts_its_connections() 
 
 #[tokio::test]
 async fn many_clients_that_come_at_once_are_served_at_once() {
-    let a = Instance::start([127, 82, 3, 9], 200).await;
-    let (_endpoint, _targets) = endpoint([127, 82, 3, 105], &[&a]).await;
+    let a = Instance::start(local(9), 200).await;
+    let (_endpoint, _targets) = endpoint(local(105), &[&a]).await;
     let before = Instant::now();
 
-    let mut clients: JoinSet<_> = (0..400).map(|_| connect([127, 82, 3, 105])).collect();
+    let mut clients: JoinSet<_> = (0..400).map(|_| connect(local(105))).collect();
 
     while let Some(client) = clients.join_next().await {
         assert_eq!(client.unwrap().0, a.address);

@@ -14,7 +14,7 @@ echo "$TANDEM_VM_CID $PATH"; cat "$2"; echo oops >&2; exit "$(sed -n 's/.*"exit"
     let killed = "#!/bin/sh\nkill -9 $$\n";
     let mut machine = Machine::new(&[("errand", script), ("killed", killed), ("daemon", DAEMON)]);
     let seven = Job { config: json!({"exit": 7}), ..errand("errand") };
-    let cid = machine.vm([127, 82, 2, 10], vec![job("daemon"), seven, errand("killed")]).await;
+    let cid = machine.vm(local(10), vec![job("daemon"), seven, errand("killed")]).await;
 
     let output = machine.cpi.run_errand(&cid, "errand", CancellationToken::new()).await.unwrap();
 
@@ -31,7 +31,7 @@ echo "$TANDEM_VM_CID $PATH"; cat "$2"; echo oops >&2; exit "$(sed -n 's/.*"exit"
 async fn a_cancelled_errand_ends_with_everything_that_it_started() {
     let script = "#!/bin/sh\nsleep 300 &\necho $! >data/child\nwait\n";
     let mut machine = Machine::new(&[("slow", script)]);
-    let cid = machine.vm([127, 82, 2, 11], vec![errand("slow")]).await;
+    let cid = machine.vm(local(11), vec![errand("slow")]).await;
     let cancel = CancellationToken::new();
 
     let (output, child) = tokio::join!(machine.cpi.run_errand(&cid, "slow", cancel.clone()), async {
@@ -48,7 +48,7 @@ async fn a_cancelled_errand_ends_with_everything_that_it_started() {
 async fn endless_and_garbled_output_of_an_errand_is_cut_and_made_readable() {
     let script = "#!/bin/sh\nprintf 'a\\377b\\n' >&2\nhead -c 1048586 /dev/zero\n";
     let mut machine = Machine::new(&[("loud", script)]);
-    let cid = machine.vm([127, 82, 2, 12], vec![errand("loud")]).await;
+    let cid = machine.vm(local(12), vec![errand("loud")]).await;
 
     let output = machine.cpi.run_errand(&cid, "loud", CancellationToken::new()).await.unwrap();
 
