@@ -113,7 +113,7 @@ impl World {
     }
 
     pub(crate) fn address(&self, last: u8) -> String {
-        format!("127.81.{}.{last}", self.block.0)
+        format!("127.181.{}.{last}", self.block.0)
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str) -> Answer {
@@ -244,7 +244,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A third octet for this test alone, also among test runs in other checkouts.
 fn claim_block() -> (u8, TcpListener) {
-    let bind = |block: u8| Some((block, TcpListener::bind((Ipv4Addr::new(127, 81, block, 254), 28199)).ok()?));
+    let bind = |block: u8| Some((block, TcpListener::bind((Ipv4Addr::new(127, 181, block, 254), 28199)).ok()?));
     (1..=250).find_map(bind).expect("a free block of addresses")
 }
 
