@@ -156,29 +156,11 @@ pub(crate) fn is_unanswered(submission: Option<Submission>, newest: Option<TaskI
 fn next_of_create(is_pair: bool, desired: &Desired, observed: &Observed) -> Step {
     // The director forgets old tasks: a recorded errand says that the deployment was done.
     let has_sent_errand = desired.submission.is_some_and(|sent| sent.act == Act::RunErrand);
-    if !has_sent_errand {
-        match progress(Act::Deploy, observed) {
-            Progress::Done => {}
-            Progress::Unsent => return Step::Deploy,
-            Progress::Waiting(None) => return wait("provisioning", "asking the director about the deployment", None),
-            Progress::Waiting(task) => return wait("provisioning", "creating the virtual machines", task),
-            Progress::Failed(task, cause) => {
-                let sentence = "The virtual machines could not be created.";
-                return Step::Fail(Ending { sentence, task: Some(task), cause });
-            }
-        }
+    if !has_sent_errand && let Some(step) = pending(DEPLOYMENT, observed) {
+        return step;
     }
-    if is_pair {
-        match progress(Act::RunErrand, observed) {
-            Progress::Done => {}
-            Progress::Unsent => return Step::RunErrand,
-            Progress::Waiting(None) => return wait("provisioning", "asking the director about the errand", None),
-            Progress::Waiting(task) => return wait("provisioning", "configuring replication", task),
-            Progress::Failed(task, cause) => {
-                let sentence = "Replication between the two servers could not be configured.";
-                return Step::Fail(Ending { sentence, task: Some(task), cause });
-            }
-        }
+    if is_pair && let Some(step) = pending(CONFIGURATION, observed) {
+        return step;
     }
     match &observed.servers {
         Servers::NotAsked => Step::AskServers,
@@ -198,7 +180,7 @@ fn next_of_delete(observed: &Observed) -> Step {
         return wait("deletion", "waiting for another task on the deployment", Some(task.id));
     }
     if observed.in_doubt {
-        return wait("deletion", "asking the director about the deployment", None);
+        return wait("deletion", "asking the director what became of a request", None);
     }
     if !observed.is_deployed {
         return Step::Done;
@@ -215,31 +197,46 @@ fn next_of_delete(observed: &Observed) -> Step {
     }
 }
 
-/// How far one act is.
-enum Progress {
-    Unsent,
-    Waiting(Option<TaskId>),
-    Done,
-    Failed(TaskId, String),
+/// A part of a creation that is one task of the director.
+struct Part {
+    act: Act,
+    send: Step,
+    doing: &'static str,
+    failed: &'static str,
 }
 
-fn progress(act: Act, observed: &Observed) -> Progress {
+const DEPLOYMENT: Part = Part {
+    act: Act::Deploy,
+    send: Step::Deploy,
+    doing: "creating the virtual machines",
+    failed: "The virtual machines could not be created.",
+};
+const CONFIGURATION: Part = Part {
+    act: Act::RunErrand,
+    send: Step::RunErrand,
+    doing: "configuring replication",
+    failed: "Replication between the two servers could not be configured.",
+};
+
+/// What is to be done about one part of a creation; nothing where it is done.
+fn pending(part: Part, observed: &Observed) -> Option<Step> {
+    let Part { act, send, doing, failed } = part;
     // Two tasks for one request happen (a lost answer): the one that lives or lived counts, not the newest.
     if let Some(task) = unfinished(act, observed) {
-        return Progress::Waiting(Some(task));
+        return Some(wait("provisioning", doing, Some(task)));
     }
     if observed.tasks.iter().any(|task| task.act == act && task.state == TaskState::Done) {
-        return Progress::Done;
+        return None;
     }
     if observed.in_doubt {
-        return Progress::Waiting(None);
+        return Some(wait("provisioning", "asking the director what became of a request", None));
     }
     let attempts = failures(act, observed).count();
     match failures(act, observed).last() {
         Some((task, failure)) if !failure.is_transient || attempts >= ATTEMPTS => {
-            Progress::Failed(task, failure.cause.clone())
+            Some(Step::Fail(Ending { sentence: failed, task: Some(task), cause: failure.cause.clone() }))
         }
-        Some(_) | None => Progress::Unsent,
+        Some(_) | None => Some(send),
     }
 }
 

@@ -60,7 +60,7 @@ impl Memory {
 
     /// What takes long is looked at less often, so that looking costs a few percent of the time that is waited for.
     pub(super) fn pause(&self) -> Duration {
-        (self.moved_at.elapsed() / 20).clamp(PAUSE_MIN, PAUSE_MAX)
+        (self.moved_at.elapsed() / 40).clamp(PAUSE_MIN, PAUSE_MAX)
     }
 
     fn is_in_doubt(&mut self, is_unanswered: bool) -> bool {
