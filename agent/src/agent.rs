@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::busy::Busy;
 use crate::fence::{self, MarkerFile};
 use crate::instance::{Instance, Secret};
-use crate::mysql::{Database, Facts};
+use crate::mysql::{self, Database, Facts};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
 use crate::report::sentence;
 use crate::topology::{Channel, Observed, Peer, Run, Server};
@@ -154,7 +154,11 @@ impl Agent {
         let Some(pair) = &self.pair else { return Ok(Observed { me, peer: Peer::None, run }) };
         let peer = match self.peer_server().await {
             Ok(server) => Peer::Answers(server),
-            Err(error) => Peer::Silent { address: pair.address, why: sentence(&error) },
+            Err(error) => Peer::Silent {
+                address: pair.address,
+                why: sentence(&error),
+                is_writable: self.probe_peer(pair).await == Some(true),
+            },
         };
         let me = if me.is_writable { self.own_server().await? } else { me };
         Ok(Observed { me, peer, run })
@@ -169,8 +173,19 @@ impl Agent {
             Err(ClientError::Problem(problem)) if problem.error == "Busy" => {
                 fence::Peer::Answers { is_writable: false, busy: Some(Activity::PeerCommand) }
             }
-            Err(_) => fence::Peer::Silent,
+            Err(ClientError::Problem(_)) => fence::Peer::Silent,
+            // A server outlives its agent; it can be asked without.
+            Err(_) => match self.probe_peer(pair).await {
+                Some(is_writable) => fence::Peer::Answers { is_writable, busy: None },
+                None => fence::Peer::Silent,
+            },
         }
+    }
+
+    /// Is the peer's server writable? None when it does not answer either.
+    async fn probe_peer(&self, pair: &PeerClient) -> Option<bool> {
+        let probed = mysql::is_remote_writable(pair.address, &pair.replication_password).await;
+        probed.inspect_err(|error| tracing::debug!("the peer's server does not answer: {}", sentence(error))).ok()
     }
 
     /// A new right to promote this follower; every earlier one is void.

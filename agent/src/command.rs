@@ -150,7 +150,7 @@ async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> R
 }
 
 async fn await_peer(observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
-    let Peer::Silent { address, why } = &observed.peer else { return Ok(()) };
+    let Peer::Silent { address, why, .. } = &observed.peer else { return Ok(()) };
     if begun.elapsed() > AWAIT_LIMIT {
         return Err(anyhow!(
             "Failed to get server status for {address}: {why}. Both servers must answer: start the other VM, or run \

@@ -5,7 +5,7 @@
 //! asked after this agent's busy flag went up, is not writable. Both agents raise the flag before they look, so when both
 //! want to lead at once, at least one of them sees the other's flag and holds back; looking first would let both through.
 //!
-//! Not guarded yet: a peer that cannot be reached counts as not writable, so a leader that is cut off from its follower
+//! Not guarded yet: a peer of which neither agent nor server can be reached counts as not writable, so a leader that is cut off from its follower
 //! stays writable while an operator promotes the follower. Epochs and leases close that gap and will have their place here.
 
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ pub(crate) enum Marker {
 pub(crate) enum Peer {
     /// A single node has none.
     None,
-    /// No agent answered, or its server did not.
+    /// Neither its agent nor its server answered, or the agent says that the server does not.
     Silent,
     Answers {
         is_writable: bool,

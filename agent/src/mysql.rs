@@ -8,11 +8,11 @@ mod relay_log;
 use std::path::Path;
 use std::time::Duration;
 
-use agent::api::{Receiver, ReplicationMode};
+use agent::api::{MYSQL_PORT, Receiver, ReplicationMode};
 use anyhow::{Context, Result, bail};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, MySql};
+use sqlx::{ConnectOptions, Connection as _, MySql};
 
 use crate::gtid::History;
 use crate::instance::Secret;
@@ -26,6 +26,7 @@ pub(crate) const REPLICATION: &str = "replication";
 
 const CONNECTIONS: u32 = 4;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const REMOTE_LIMIT: Duration = Duration::from_secs(3);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// A statement that must stop replication may wait for the transaction that the applier is in the middle of.
 const REPLICATION_LIMIT: Duration = Duration::from_secs(60);
@@ -73,15 +74,7 @@ pub(crate) enum Closing {
 
 impl Database {
     pub(crate) fn new(socket: &Path, password: &Secret) -> Database {
-        let options = MySqlConnectOptions::new()
-            .socket(socket)
-            .username(ADMIN)
-            .password(password.reveal())
-            .pipes_as_concat(false)
-            .no_engine_substitution(false)
-            .timezone(None)
-            // They hold passwords.
-            .disable_statement_logging();
+        let options = options().socket(socket).username(ADMIN).password(password.reveal());
         let pool = MySqlPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_LIMIT)
@@ -232,6 +225,25 @@ impl Database {
     async fn connection(&self) -> Result<PoolConnection<MySql>> {
         self.pool.acquire().await.context("connect to the server")
     }
+}
+
+/// Ask another server, over the network and with the only account that it has for that, whether it is writable.
+pub(crate) async fn is_remote_writable(address: std::net::IpAddr, password: &Secret) -> Result<bool> {
+    let options =
+        options().host(&address.to_string()).port(MYSQL_PORT).username(REPLICATION).password(password.reveal());
+    within(REMOTE_LIMIT, "ask the peer's server whether it is read-only", async {
+        let mut connection = options.connect().await?;
+        let is_read_only = mariadb::is_read_only(&mut connection).await?;
+        connection.close().await?;
+        Ok(!is_read_only)
+    })
+    .await
+}
+
+fn options() -> MySqlConnectOptions {
+    let options = MySqlConnectOptions::new().pipes_as_concat(false).no_engine_substitution(false).timezone(None);
+    // Statements hold passwords.
+    options.disable_statement_logging()
 }
 
 async fn within<T>(limit: Duration, act: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -14,6 +14,8 @@
 mod observed;
 mod refusal;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use agent::api::{Activity, Command, Receiver};
@@ -152,7 +154,18 @@ fn find_candidate(me: &Server, peer: &Server) -> Result<Side, Refusal> {
         (true, true) => Ok(if me.index < peer.index { Side::Me } else { Side::Peer }),
         (true, false) => Ok(Side::Me),
         (false, true) => Ok(Side::Peer),
-        (false, false) => Err(Refusal::NoCandidate { me: me.describe(), peer: peer.describe() }),
+        (false, false) => Err(no_candidate(me, peer)),
+    }
+}
+
+fn no_candidate(me: &Server, peer: &Server) -> Refusal {
+    let contains = |one: &Server, other: &Server| match (one.known(), other.known()) {
+        (Ok(own), Ok(others)) => own.contains(&others),
+        (_, _) => false,
+    };
+    match contains(me, peer) || contains(peer, me) {
+        true => Refusal::NoCandidate { me: me.describe(), peer: peer.describe() },
+        false => Refusal::BothAhead { me: me.describe(), peer: peer.describe() },
     }
 }
 
@@ -171,7 +184,7 @@ fn make_read_only(observed: &Observed) -> Result<Step, Refusal> {
     }
     match &observed.peer {
         Peer::None => Err(Refusal::SingleNode { command: Command::MakeReadOnly }),
-        Peer::Silent { address, why } => Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
+        Peer::Silent { address, why, .. } => Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
         Peer::Answers(peer) if peer.channel.is_some() && !observed.run.has_synced => Ok(Step::Sync),
         Peer::Answers(_) => Ok(Step::Done),
     }
@@ -179,10 +192,15 @@ fn make_read_only(observed: &Observed) -> Result<Step, Refusal> {
 
 fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
     let me = &observed.me;
-    if let Peer::Answers(peer) = &observed.peer
-        && peer.is_writable
-    {
-        return Err(Refusal::LeaderAccessible { leader: peer.describe() });
+    match &observed.peer {
+        Peer::Answers(peer) if peer.is_writable => {
+            return Err(Refusal::LeaderAccessible { leader: peer.describe() });
+        }
+        Peer::Silent { address, is_writable: true, .. } => {
+            let leader = format!("the agent at {address} does not answer, but its server does and is writable");
+            return Err(Refusal::LeaderAccessible { leader });
+        }
+        Peer::None | Peer::Silent { .. } | Peer::Answers(_) => {}
     }
     let Some(channel) = &me.channel else {
         return if me.is_writable { Ok(Step::Done) } else { check_losses(me, &observed.peer).map(|()| Step::Promote) };
@@ -236,7 +254,7 @@ fn switchover(observed: &Observed) -> Result<Step, Refusal> {
     let me = &observed.me;
     let peer = match &observed.peer {
         Peer::None => return Err(Refusal::SingleNode { command: Command::Switchover }),
-        Peer::Silent { address, why } => return Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
+        Peer::Silent { address, why, .. } => return Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
         Peer::Answers(peer) => peer,
     };
     match (me.is_writable, peer.is_writable) {

@@ -28,10 +28,11 @@ pub(crate) struct Run {
 pub(crate) enum Peer {
     /// A single node has none.
     None,
-    /// Its agent or its server does not answer, and why.
+    /// Its agent or its server does not answer, and why. A server can be writable although its agent is gone.
     Silent {
         address: IpAddr,
         why: String,
+        is_writable: bool,
     },
     Answers(Server),
 }

@@ -7,6 +7,10 @@ use agent::api::{Activity, Command};
 
 use crate::gtid::ParseError;
 
+/// The way out of a divergence, which loses transactions and so is never taken without a human.
+const GIVE_ONE_UP: &str = "Decide which one to give up and save what is needed of it; then stop its VM, orphan its disk, \
+                           recreate it, and run configure-leader-follower, which copies the other one's data to it";
+
 /// A rule forbids the command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -36,8 +40,7 @@ pub(crate) enum Refusal {
 
     #[error(
         "Unable to determine leader and follower. Leader and follower data have diverged. Reason: {follower} has \
-         transactions that {leader} lacks. Save what is needed of them, remove the data of the one to give up \
-         (stop its VM, delete its disk, recreate it), then run configure-leader-follower again"
+         transactions that {leader} lacks. {GIVE_ONE_UP}"
     )]
     Diverged { leader: String, follower: String },
 
@@ -45,9 +48,14 @@ pub(crate) enum Refusal {
     Unreadable { of: &'static str, cause: ParseError },
 
     #[error(
-        "Unable to determine leader and follower based on transaction history. Reason: {me} and {peer}: neither is \
-         without replication and has all transactions of the other one. Run make-leader on the one that is to lead, \
-         then configure-leader-follower on the other one"
+        "Unable to determine leader and follower based on transaction history. Reason: {me} and {peer}: each has \
+         transactions that the other one lacks. {GIVE_ONE_UP}"
+    )]
+    BothAhead { me: String, peer: String },
+
+    #[error(
+        "Unable to determine leader and follower based on transaction history. Reason: {me} and {peer}: the one with all \
+         transactions is set to replicate. Run make-leader on it, then configure-leader-follower on the other one"
     )]
     NoCandidate { me: String, peer: String },
 
@@ -67,7 +75,8 @@ pub(crate) enum Refusal {
 
     #[error(
         "Refusing to promote to avoid data loss. Reason: {peer} answers and has transactions that {me} lacks. \
-         Run configure-leader-follower, which makes the one with all transactions the leader"
+         Run configure-leader-follower, which makes the one with all transactions the leader; where each has some of its \
+         own it says how to give one up"
     )]
     WouldLose { me: String, peer: String },
 

@@ -133,3 +133,22 @@ async fn an_empty_server_does_not_become_the_leader_of_a_lost_one() {
     assert!(refusal.starts_with("Refusing to promote to avoid data loss."), "{refusal}");
     assert!(first.status().await.unwrap().read_only);
 }
+
+#[tokio::test]
+async fn a_leader_without_its_agent_still_counts() {
+    let (mut first, mut second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    first.kill_agent();
+
+    // Replication is cut as well, so that only the old leader's server itself can tell.
+    second.sql("STOP SLAVE; RESET SLAVE ALL").await;
+    let refusal = run(&second, Command::MakeLeader).await.unwrap_err();
+    assert!(refusal.starts_with("Leader VM is still accessible from the follower."), "{refusal}");
+    assert!(refusal.contains("does not answer, but its server does and is writable"), "{refusal}");
+
+    second.kill();
+    second.start();
+    assert!(second.until_up().await.read_only);
+    assert_eq!(first.number("SELECT @@read_only").await, 0);
+}
