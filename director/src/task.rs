@@ -174,15 +174,19 @@ impl Tasks {
         Ok(entry)
     }
 
+    /// A real director whose worker died leaves an error without a result and without an error in the events: that is
+    /// how a client knows that the task did not fail by itself and may be asked for again.
     fn end_what_was_running(&self) -> anyhow::Result<()> {
         for entry in self.lock().values().filter(|entry| !entry.lock().state.is_final()) {
-            let (state, now) = (State::Error, OffsetDateTime::now_utc().unix_timestamp());
-            let failure = anyhow::anyhow!("The director stopped while the task was running").into();
-            Log::new(entry.directory.clone()).failure(&failure);
             {
                 let mut record = entry.lock();
-                (record.state, record.timestamp) = (state, Some(now));
-                record.result = Some(failure.description);
+                (record.state, record.timestamp) = (State::Error, Some(OffsetDateTime::now_utc().unix_timestamp()));
+                record.result = None;
+                tracing::warn!(
+                    task_id = record.id,
+                    description = record.description,
+                    "the director's end broke a task off"
+                );
             }
             entry.save()?;
         }
