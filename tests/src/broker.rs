@@ -154,7 +154,7 @@ impl Broker {
     /// # Errors
     /// It does not end in time.
     pub async fn settled(&self, instance: &str) -> Result<Value> {
-        eventually(format!("the operation on {instance} ends"), OPERATION_LIMIT, || async {
+        eventually(format!("the operation on {instance} ends"), OPERATION_LIMIT, async || {
             let answer = self.last_operation(instance).await?;
             match (answer.status, answer.body["state"].as_str()) {
                 (410, _) => Ok(Some(json!({"state": "gone"}))),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Certificate, Method, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::wait::eventually;
@@ -161,7 +162,7 @@ impl Director {
     /// # Errors
     /// It does not end in time.
     pub async fn finished(&self, task: u64) -> Result<Value> {
-        eventually(format!("task {task} ends"), TASK_LIMIT, || async {
+        eventually(format!("task {task} ends"), TASK_LIMIT, async || {
             let now = self.get(&format!("/tasks/{task}")).await?;
             let running = matches!(now["state"].as_str(), Some("queued" | "processing" | "cancelling"));
             Ok((!running).then_some(now))
@@ -194,6 +195,15 @@ impl Director {
         Ok(list)
     }
 
+    /// What `instances?format=full` says, one object for each instance.
+    ///
+    /// # Errors
+    /// The task fails.
+    pub async fn full_instances(&self, deployment: &str) -> Result<Vec<Value>> {
+        let end = self.run(Method::GET, &format!("/deployments/{deployment}/instances?format=full"), None).await?;
+        self.result_lines(&end).await
+    }
+
     /// The names of all deployments.
     ///
     /// # Errors
@@ -213,10 +223,14 @@ impl Director {
         let body = json!({"keep-alive": false, "when-changed": false, "instances": instances}).to_string();
         let path = format!("/deployments/{deployment}/errands/{name}/runs");
         let end = self.run(Method::POST, &path, Some(("application/json", body))).await?;
-        let lines = self.request(Method::GET, &format!("/tasks/{}/output?type=result", end["id"]), None).await?;
-        let runs = lines.text.lines().filter(|line| !line.trim().is_empty());
-        runs.map(|line| serde_json::from_str(line).with_context(|| format!("read the errand's result {line}")))
-            .collect()
+        self.result_lines(&end).await
+    }
+
+    /// The result of a task, one JSON object for each line.
+    async fn result_lines<T: DeserializeOwned>(&self, task: &Value) -> Result<Vec<T>> {
+        let output = self.request(Method::GET, &format!("/tasks/{}/output?type=result", task["id"]), None).await?;
+        let lines = output.text.lines().filter(|line| !line.trim().is_empty());
+        lines.map(|line| serde_json::from_str(line).with_context(|| format!("read the result {line}"))).collect()
     }
 
     /// Run an errand on one instance and return what it did there.

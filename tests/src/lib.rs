@@ -7,12 +7,14 @@ pub mod director;
 pub mod mysql;
 pub mod processes;
 pub mod proxy;
+pub mod service;
 pub mod stack;
 pub mod wait;
 pub mod writer;
 
 pub use broker::Broker;
 pub use director::Director;
+pub use service::Service;
 pub use stack::Stack;
 pub use wait::eventually;
 pub use writer::Writer;

@@ -51,7 +51,7 @@ impl Seen {
 }
 
 /// On which side of the director a request is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// The director does not see the request.
     Before,

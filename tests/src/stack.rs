@@ -124,6 +124,14 @@ impl Stack {
         self.directory.join("state")
     }
 
+    /// The director's process.
+    ///
+    /// # Errors
+    /// Its number cannot be read.
+    pub fn director_pid(&self) -> Result<i32> {
+        self.host.pid()
+    }
+
     /// Start the director's process again after it was ended, and wait until it answers.
     ///
     /// # Errors
@@ -217,7 +225,7 @@ async fn deploy_broker(directory: &Path, director: &Director, proxy: Option<&Pro
     director.cli(&arguments).await?.succeeded()?;
     let config = director.job_config(BROKER_DEPLOYMENT, "mysql-broker")?;
     let broker = Broker::from_config(&config)?;
-    eventually("the broker serves its catalog", BROKER_LIMIT, || async {
+    eventually("the broker serves its catalog", BROKER_LIMIT, async || {
         Ok((broker.get("/v2/catalog").await?.status == 200).then_some(()))
     })
     .await?;

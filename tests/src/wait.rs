@@ -13,10 +13,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// `limit` passed without a value.
-pub async fn eventually<T, F>(what: impl Display, limit: Duration, mut condition: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<Option<T>>>,
-{
+pub async fn eventually<T>(
+    what: impl Display,
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         let outcome = condition().await;
@@ -38,5 +39,5 @@ where
 /// # Errors
 /// `limit` passed and the condition is still false.
 pub async fn until(what: impl Display, limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
-    eventually(what, limit, || std::future::ready(Ok(condition().then_some(())))).await
+    eventually(what, limit, async || Ok(condition().then_some(()))).await
 }

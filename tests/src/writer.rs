@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::mysql::Credentials;
-use crate::wait::eventually;
+use crate::wait::until;
 
 /// The servers' numbers for "this server is read-only": certainly not committed.
 const READ_ONLY_ERRORS: [u16; 2] = [1290, 1836];
@@ -102,7 +102,7 @@ impl Writer {
     /// That does not happen in time.
     pub async fn goes_on(&self, more: usize, limit: Duration) -> Result<()> {
         let goal = self.count() + more;
-        eventually("the writer goes on", limit, || std::future::ready(Ok((self.count() >= goal).then_some(())))).await
+        until("the writer goes on", limit, || self.count() >= goal).await
     }
 
     /// Stop after the current row and return what happened.

@@ -88,7 +88,7 @@ impl Host {
         let ca_path = self.directory.join("state/tls/ca.pem");
         let url = format!("https://127.0.0.1:{}", self.port);
         let pid = self.pid()?;
-        let ca_pem = eventually("the director answers", START_LIMIT, || async {
+        let ca_pem = eventually("the director answers", START_LIMIT, async || {
             let Ok(ca_pem) = fs::read_to_string(&ca_path) else {
                 return Ok((!processes::is_alive(pid)).then(String::new));
             };
