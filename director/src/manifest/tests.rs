@@ -1,3 +1,5 @@
+//! A manifest becomes a deployment, or a refusal that names what is wrong.
+
 use super::*;
 
 const CLOUD: &str = "
