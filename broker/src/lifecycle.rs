@@ -8,7 +8,9 @@
 //!
 //! * Nothing is sent twice: while a task of the same act is unfinished, or an answer may still be on its way
 //!   (`in_doubt`), the step is `Wait`.
-//! * A task that died for a reason of the director's own (its lock, its worker) is sent again, [`ATTEMPTS`] times.
+//! * Nothing is sent while somebody else's task has the deployment, and what did not get its lock is sent again for as
+//!   long as the operation may take: a repair or an errand by hand may last longer than the director waits for a lock.
+//! * A task whose worker died is sent again, [`ATTEMPTS`] times.
 //! * `Done` is said of facts only: servers that say so themselves, a deployment that the director does not know.
 //! * Every operation ends: what is not done at the deadline fails.
 
@@ -22,7 +24,7 @@ use crate::bosh::TaskId;
 
 pub(crate) use servers::{Answer, Servers, readiness};
 
-/// How often one act is sent before the operation fails.
+/// How often one act may fail before the operation does.
 pub(crate) const ATTEMPTS: usize = 5;
 
 /// What the operation wants.
@@ -61,7 +63,7 @@ pub(crate) enum Act {
 pub(crate) struct Observed {
     /// The director's tasks for this operation, oldest first.
     pub(crate) tasks: Vec<Task>,
-    /// Unfinished tasks on the deployment that are not this operation's. Looked at for a deletion only.
+    /// Unfinished tasks on the deployment that are not this operation's. Looked at while it has none of its own.
     pub(crate) others: Vec<OtherTask>,
     /// The director knows the deployment. Looked at for a deletion only.
     pub(crate) is_deployed: bool,
@@ -89,10 +91,19 @@ pub(crate) enum TaskState {
 /// Why a task failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// The director's own trouble (its lock, its worker): the same request may succeed.
-    pub(crate) is_transient: bool,
+    pub(crate) reason: Reason,
     /// For the operator's log, never for the user.
     pub(crate) cause: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It did not get the deployment's lock: nothing was done.
+    Locked,
+    /// The director's worker died: the same request may succeed.
+    WorkerDied,
+    /// The same request would fail again.
+    Final,
 }
 
 /// Somebody else's task on the deployment.
@@ -177,7 +188,7 @@ fn next_of_delete(observed: &Observed) -> Step {
         return Step::Cancel(task.id);
     }
     if let Some(task) = observed.others.first() {
-        return wait("deletion", "waiting for another task on the deployment", Some(task.id));
+        return wait("deletion", ANOTHER_TASK, Some(task.id));
     }
     if observed.in_doubt {
         return wait("deletion", "asking the director what became of a request", None);
@@ -185,7 +196,7 @@ fn next_of_delete(observed: &Observed) -> Step {
     if !observed.is_deployed {
         return Step::Done;
     }
-    let failures: Vec<(TaskId, &Failure)> = failures(Act::DeleteDeployment, observed).collect();
+    let failures = failures(Act::DeleteDeployment, observed);
     match failures.last() {
         Some((task, failure)) if failures.len() >= ATTEMPTS => Step::Fail(Ending {
             sentence: "The virtual machines could not be deleted.",
@@ -193,9 +204,11 @@ fn next_of_delete(observed: &Observed) -> Step {
             cause: failure.cause.clone(),
         }),
         // A plain deletion stops half-way at a VM that does not answer; only force gets past it.
-        _ => Step::DeleteDeployment { force: failures.iter().any(|(_, failure)| !failure.is_transient) },
+        _ => Step::DeleteDeployment { force: failures.iter().any(|(_, failure)| failure.reason == Reason::Final) },
     }
 }
+
+const ANOTHER_TASK: &str = "waiting for another task on the deployment";
 
 /// A part of a creation that is one task of the director.
 struct Part {
@@ -231,12 +244,15 @@ fn pending(part: Part, observed: &Observed) -> Option<Step> {
     if observed.in_doubt {
         return Some(wait("provisioning", "asking the director what became of a request", None));
     }
-    let attempts = failures(act, observed).count();
-    match failures(act, observed).last() {
-        Some((task, failure)) if !failure.is_transient || attempts >= ATTEMPTS => {
-            Some(Step::Fail(Ending { sentence: failed, task: Some(task), cause: failure.cause.clone() }))
+    let failures = failures(act, observed);
+    match failures.last() {
+        Some((task, failure)) if failure.reason == Reason::Final || failures.len() >= ATTEMPTS => {
+            Some(Step::Fail(Ending { sentence: failed, task: Some(*task), cause: failure.cause.clone() }))
         }
-        Some(_) | None => Some(send),
+        Some(_) | None => match observed.others.first() {
+            Some(other) => Some(wait("provisioning", ANOTHER_TASK, Some(other.id))),
+            None => Some(send),
+        },
     }
 }
 
@@ -244,11 +260,13 @@ fn unfinished(act: Act, observed: &Observed) -> Option<TaskId> {
     observed.tasks.iter().find(|task| task.act == act && task.state == TaskState::Unfinished).map(|task| task.id)
 }
 
-fn failures(act: Act, observed: &Observed) -> impl Iterator<Item = (TaskId, &Failure)> {
-    observed.tasks.iter().filter(move |task| task.act == act).filter_map(|task| match &task.state {
+/// The failures that count, oldest first. Not getting the lock is no attempt: the deadline bounds it.
+fn failures(act: Act, observed: &Observed) -> Vec<(TaskId, &Failure)> {
+    let failed = observed.tasks.iter().filter(|task| task.act == act).filter_map(|task| match &task.state {
         TaskState::Failed(failure) => Some((task.id, failure)),
         TaskState::Unfinished | TaskState::Done => None,
-    })
+    });
+    failed.filter(|(_, failure)| failure.reason != Reason::Locked).collect()
 }
 
 fn wait(operation: &str, what: &str, task: Option<TaskId>) -> Step {

@@ -7,6 +7,8 @@ use super::{Director, Error, TaskId, refusal, send, tail};
 
 /// How many tasks are asked for: an operation of ours makes a handful.
 const LIST_LIMIT: &str = "100";
+/// Looks at the machines without the deployment's lock, and somebody may do that all the time.
+const STATISTICS: &str = "retrieve vm-stats";
 
 /// A task as the director lists it.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,11 +52,14 @@ impl Director {
         self.list("list the tasks of an operation", &query).await
     }
 
-    /// Every unfinished task that may hold the deployment's lock.
+    /// Every unfinished task that may hold the deployment's lock: of every kind (`verbose=2`), because repairs (`scan and
+    /// fix`) and starts and stops of one instance are not in the usual list.
     pub(crate) async fn unfinished_tasks(&self, deployment: &str) -> Result<Vec<Task>, Error> {
         let states = "queued,processing,cancelling";
-        let query = [("deployment", deployment), ("state", states), ("limit", LIST_LIMIT), ("verbose", "1")];
-        self.list("list the tasks on a deployment", &query).await
+        let query = [("deployment", deployment), ("state", states), ("limit", LIST_LIMIT), ("verbose", "2")];
+        let mut tasks = self.list("list the tasks on a deployment", &query).await?;
+        tasks.retain(|task| task.description != STATISTICS);
+        Ok(tasks)
     }
 
     async fn list(&self, act: &'static str, query: &[(&str, &str)]) -> Result<Vec<Task>, Error> {

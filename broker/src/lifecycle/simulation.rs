@@ -1,5 +1,5 @@
 //! A seeded simulation of whole operations against a director that loses answers, delays requests, fails and forgets
-//! tasks, while the broker is killed at every point and users delete what is still being made. The interpreter here does
+//! tasks and holds locks, while the broker is killed at every point and users delete what is still being made. The interpreter here does
 //! what `reconciler` does with a step: record, send, look up.
 
 mod world;
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use world::{Sent, World};
+use world::{Faults, Sent, World};
 
 /// Longer than the world delays a request.
 const SETTLE: u64 = 30;
@@ -93,13 +93,15 @@ impl Broker {
         let mut unanswered = is_unanswered(row.submission, tasks.last().map(|task| task.id));
         let halted = row.number.checked_sub(1).map(|number| self.rows[number as usize].clone());
         let halted = halted.filter(|halted| matches!(halted.wish, Wish::Create { .. }));
-        let (mut others, mut is_deployed) = (vec![], true);
+        let is_waiting = tasks.iter().any(|task| task.state == TaskState::Unfinished);
+        let halted_number = halted.as_ref().map(|halted| halted.number);
+        let others = if is_waiting { vec![] } else { world.other_tasks(row.number, halted_number) };
+        let mut is_deployed = true;
         if row.wish == Wish::Delete {
             if let Some(halted) = &halted {
                 let newest = world.tasks_of(halted.number).last().map(|task| task.id);
                 unanswered |= is_unanswered(halted.submission, newest);
             }
-            others = world.other_tasks(row.number, halted.map(|halted| halted.number));
             is_deployed = world.is_deployed;
         }
         let in_doubt = unanswered && world.now - *self.unanswered_since.get_or_insert(world.now) < SETTLE;
@@ -132,7 +134,7 @@ impl Broker {
             // Killed between the record and the request.
             return self.restart();
         }
-        let is_halted_meanwhile = random.random_bool(rate);
+        let is_halted_meanwhile = random.random_bool(world.final_fault_rate());
         match world.request(random, row.number, act) {
             Sent::Answered | Sent::Unknown => self.unanswered_since = None,
             Sent::NeverMade => self.row().submission = row.submission,
@@ -165,7 +167,7 @@ fn run_to_end(broker: &mut Broker, world: &mut World, random: &mut StdRng, delet
 
 fn run(seed: u64, is_pair: bool) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::new(FAULTS_END);
+    let mut world = World::new(Faults::All, FAULTS_END);
     let mut broker = Broker::new(Wish::Create { is_pair });
     let delete_at = random.random_bool(0.5).then(|| random.random_range(0..300));
 
@@ -192,4 +194,21 @@ fn every_operation_of_a_pair_ends_and_leaves_nothing() {
 #[test]
 fn every_operation_of_a_single_server_ends_and_leaves_nothing() {
     (0..SEEDS).for_each(|seed| run(seed, false));
+}
+
+fn creation_succeeds(seed: u64, faults: Faults, is_pair: bool) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut world = World::new(faults, FAULTS_END);
+    let mut broker = Broker::new(Wish::Create { is_pair });
+    run_to_end(&mut broker, &mut world, &mut random, None);
+    let ending = broker.row().ending.clone();
+    assert_eq!(ending, Some(Ok(())), "seed {seed}, {faults:?}, at {}", world.now);
+    assert!(world.is_deployed && world.errands_done >= usize::from(is_pair), "seed {seed}: success is a lie");
+}
+
+#[test]
+fn every_create_succeeds_where_faults_are_only_transient() {
+    for faults in [Faults::None, Faults::Transient] {
+        (0..SEEDS).for_each(|seed| creation_succeeds(seed, faults, seed % 2 == 0));
+    }
 }

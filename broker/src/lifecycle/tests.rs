@@ -7,11 +7,15 @@ fn task(id: u64, act: Act, state: TaskState) -> Task {
 }
 
 fn lock() -> TaskState {
-    TaskState::Failed(Failure { is_transient: true, cause: "lock".into() })
+    TaskState::Failed(Failure { reason: Reason::Locked, cause: "lock".into() })
+}
+
+fn died() -> TaskState {
+    TaskState::Failed(Failure { reason: Reason::WorkerDied, cause: "worker".into() })
 }
 
 fn broken() -> TaskState {
-    TaskState::Failed(Failure { is_transient: false, cause: "broken".into() })
+    TaskState::Failed(Failure { reason: Reason::Final, cause: "broken".into() })
 }
 
 fn seen(tasks: Vec<Task>) -> Observed {
@@ -68,12 +72,28 @@ fn a_creation_deploys_configures_and_asks_the_servers() {
 fn a_failed_task_of_a_creation_fails_it_unless_the_director_was_in_its_own_way() {
     use {Act::*, TaskState::*};
     fails_with(next_step(&pair(), &seen(vec![task(1, Deploy, broken())])), "could not be created", Some(1));
-    assert_eq!(next_step(&pair(), &seen(vec![task(1, Deploy, lock())])), Step::Deploy);
-    let locked = (1..=5).map(|id| task(id, Deploy, lock())).collect();
-    fails_with(next_step(&pair(), &seen(locked)), "could not be created", Some(5));
+    assert_eq!(next_step(&pair(), &seen(vec![task(1, Deploy, died())])), Step::Deploy);
+    let dying = (1..=5).map(|id| task(id, Deploy, died())).collect();
+    fails_with(next_step(&pair(), &seen(dying)), "could not be created", Some(5));
     let errand = |state| seen(vec![task(1, Deploy, Done), task(2, RunErrand, state)]);
     fails_with(next_step(&pair(), &errand(broken())), "could not be configured", Some(2));
     assert_eq!(next_step(&pair(), &errand(lock())), Step::RunErrand);
+}
+
+#[test]
+fn a_lock_is_waited_for_however_long_it_is_held() {
+    use Act::*;
+    let locked = |act| seen((1..=99).map(|id| task(id, act, lock())).collect());
+    let held = |act| Observed { others: vec![OtherTask { id: TaskId(100), is_to_be_cancelled: false }], ..locked(act) };
+    let configuring = Desired { submission: Some(Submission { act: RunErrand, after: TaskId(0) }), ..pair() };
+    for (desired, act, step) in [
+        (pair(), Deploy, Step::Deploy),
+        (configuring, RunErrand, Step::RunErrand),
+        (deletion(), DeleteDeployment, Step::DeleteDeployment { force: false }),
+    ] {
+        assert_eq!(next_step(&desired, &locked(act)), step);
+        waits_for(next_step(&desired, &held(act)), "another task on the deployment (task 100)");
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@ use super::{PAUSE_MAX, PAUSE_MIN};
 use crate::app::App;
 use crate::bosh::{self, TaskId};
 use crate::ids::OperationId;
-use crate::lifecycle::{Act, Failure, Observed, OtherTask, Servers, Task, TaskState, Wish, is_unanswered, readiness};
+use crate::lifecycle::{
+    Act, Failure, Observed, OtherTask, Reason, Servers, Task, TaskState, Wish, is_unanswered, readiness,
+};
 use crate::manifest::{CONFIGURE_ERRAND, deployment_name};
 use crate::store::operations::{Kind, Operation};
 
@@ -79,11 +81,12 @@ pub(super) async fn observe(app: &App, operation: &Operation, memory: &mut Memor
         None => vec![],
     };
     let mut unanswered = is_unanswered(operation.submission, tasks.last().map(|task| task.id));
-    let (mut others, mut is_deployed) = (vec![], true);
+    let deployment = deployment_name(operation.instance.as_str());
+    let is_waiting = tasks.iter().any(|task| task.state == TaskState::Unfinished);
+    let others = if is_waiting { vec![] } else { other_tasks(app, operation, &deployment).await? };
+    let mut is_deployed = true;
     if operation.kind == Kind::Delete {
-        let deployment = deployment_name(operation.instance.as_str());
         unanswered |= is_halted_unanswered(app, operation).await?;
-        others = other_tasks(app, operation, &deployment).await?;
         // After the tasks: one that is unfinished now may still make the deployment.
         is_deployed = app.director.is_deployed(&deployment).await?;
     }
@@ -159,7 +162,7 @@ async fn state_of(app: &App, act: Act, task: &bosh::Task) -> Result<TaskState, b
 
 /// A done errand task is not a successful errand: every instance has an exit code of its own.
 fn errand_state(results: &[bosh::ErrandResult]) -> TaskState {
-    let failed = |cause| TaskState::Failed(Failure { is_transient: false, cause });
+    let failed = |cause| TaskState::Failed(Failure { reason: Reason::Final, cause });
     if results.is_empty() {
         return failed("the errand left no result".into());
     }
@@ -171,16 +174,15 @@ fn errand_state(results: &[bosh::ErrandResult]) -> TaskState {
 }
 
 fn failure(task: &bosh::Task, error: Option<(u64, String)>) -> Failure {
-    match error {
+    let (reason, cause) = match error {
         // The worker of the director died: no error was written, or a GET found it silent for too long.
-        None if task.state != "cancelled" => Failure { is_transient: true, cause: format!("task {}", task.state) },
-        _ if task.state == "timeout" => Failure { is_transient: true, cause: "task timeout".into() },
-        None => Failure { is_transient: false, cause: task.result.clone().unwrap_or_else(|| task.state.clone()) },
-        Some((code, message)) => {
-            let is_transient = code == LOCK_CODE && message.starts_with("Failed to acquire lock");
-            Failure { is_transient, cause: format!("{message} (code {code})") }
-        }
-    }
+        None if task.state != "cancelled" => (Reason::WorkerDied, format!("task {}", task.state)),
+        _ if task.state == "timeout" => (Reason::WorkerDied, "task timeout".into()),
+        None => (Reason::Final, task.result.clone().unwrap_or_else(|| task.state.clone())),
+        Some((LOCK_CODE, message)) if message.starts_with("Failed to acquire lock") => (Reason::Locked, message),
+        Some((code, message)) => (Reason::Final, format!("{message} (code {code})")),
+    };
+    Failure { reason, cause }
 }
 
 #[cfg(test)]
@@ -206,18 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_director_s_own_trouble_is_transient() {
+    fn only_the_director_s_own_trouble_is_not_final() {
         let lock = "Failed to acquire lock for lock:deployment:d uid: 1. Locking task id is 19".to_owned();
         for (state, error, expected) in [
-            ("error", Some((100, lock)), true),
-            ("error", Some((100, "No instances match selection criteria".into())), false),
-            ("error", Some((450_002, "Timed out".into())), false),
-            ("error", None, true),
-            ("timeout", None, true),
-            ("cancelled", Some((10_001, "Task 7 cancelled".into())), false),
-            ("cancelled", None, false),
+            ("error", Some((100, lock)), Reason::Locked),
+            ("error", Some((100, "No instances match selection criteria".into())), Reason::Final),
+            ("error", Some((450_002, "Timed out".into())), Reason::Final),
+            ("error", None, Reason::WorkerDied),
+            ("timeout", None, Reason::WorkerDied),
+            ("cancelled", Some((10_001, "Task 7 cancelled".into())), Reason::Final),
+            ("cancelled", None, Reason::Final),
         ] {
-            assert_eq!(failure(&task(state), error.clone()).is_transient, expected, "{state} {error:?}");
+            assert_eq!(failure(&task(state), error.clone()).reason, expected, "{state} {error:?}");
         }
     }
 

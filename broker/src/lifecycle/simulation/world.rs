@@ -7,6 +7,20 @@ use super::super::*;
 
 /// How long a request may be on its way after its sender gave up.
 const DELAY_MAX: u64 = 20;
+/// How long an errand by hand or a repair may hold the deployment's lock. Ours wait for it for less than 60.
+const LOCK_MAX: u64 = 600;
+/// The operation of tasks that are not the broker's.
+const NOT_OURS: u64 = u64::MAX;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Faults {
+    None,
+    /// What passes: lost answers, dying workers and brokers, held locks, forgotten tasks.
+    Transient,
+    /// Those, work that fails for good, and users who delete.
+    All,
+}
 
 /// What the sender of a request knows.
 pub(super) enum Sent {
@@ -33,6 +47,7 @@ pub(super) struct World {
     pub(super) is_deployed: bool,
     pub(super) is_forced: bool,
     pub(super) errands_done: usize,
+    faults: Faults,
     faults_end: u64,
     last_task: u64,
     tasks: Vec<SimTask>,
@@ -41,12 +56,13 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(faults_end: u64) -> World {
+    pub(super) fn new(faults: Faults, faults_end: u64) -> World {
         World {
             now: 0,
             is_deployed: false,
             is_forced: false,
             errands_done: 0,
+            faults,
             faults_end,
             last_task: 0,
             tasks: vec![],
@@ -55,7 +71,12 @@ impl World {
     }
 
     pub(super) fn fault_rate(&self) -> f64 {
-        if self.now < self.faults_end { 0.08 } else { 0.0 }
+        if self.faults != Faults::None && self.now < self.faults_end { 0.08 } else { 0.0 }
+    }
+
+    /// Of what does not pass by itself.
+    pub(super) fn final_fault_rate(&self) -> f64 {
+        if self.faults == Faults::All { self.fault_rate() } else { 0.0 }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -89,7 +110,7 @@ impl World {
         for task in self.tasks.iter_mut().filter(|task| task.id == id) {
             task.is_cancelling = true;
             task.ends_at = task.ends_at.min(ends_at);
-            task.outcome = TaskState::Failed(Failure { is_transient: false, cause: "cancelled".into() });
+            task.outcome = TaskState::Failed(Failure { reason: Reason::Final, cause: "cancelled".into() });
         }
     }
 
@@ -105,6 +126,10 @@ impl World {
                 self.under_way.push((self.now + random.random_range(1..DELAY_MAX), operation, act));
             }
             return Sent::Unknown;
+        }
+        if random.random_bool(rate) {
+            // Somebody was quicker.
+            self.hold_lock(random);
         }
         self.arrive(random, operation, act);
         if random.random_bool(rate) { Sent::Unknown } else { Sent::Answered }
@@ -122,10 +147,35 @@ impl World {
             }
             self.end_tasks();
             let rate = self.fault_rate() / 20.0;
+            if random.random_bool(rate) {
+                self.hold_lock(random);
+            }
             for task in self.tasks.iter_mut().filter(|task| task.state != TaskState::Unfinished) {
                 task.is_forgotten |= random.random_bool(rate);
             }
         }
+    }
+
+    /// Somebody else works on the deployment, if there is one and it is free.
+    fn hold_lock(&mut self, random: &mut StdRng) {
+        if !self.is_deployed || self.is_locked() {
+            return;
+        }
+        // What it does and how it ends changes nothing for us.
+        let outcome = TaskState::Failed(Failure { reason: Reason::Final, cause: "not ours".into() });
+        let ends_at = self.now + random.random_range(1..LOCK_MAX);
+        self.add_task(NOT_OURS, Act::RunErrand, outcome, ends_at);
+    }
+
+    fn is_locked(&self) -> bool {
+        self.tasks.iter().any(|task| task.state == TaskState::Unfinished)
+    }
+
+    fn add_task(&mut self, operation: u64, act: Act, outcome: TaskState, ends_at: u64) {
+        self.last_task += 1;
+        let (id, state) = (TaskId(self.last_task), TaskState::Unfinished);
+        let task = SimTask { id, operation, act, state, ends_at, outcome, is_cancelling: false, is_forgotten: false };
+        self.tasks.push(task);
     }
 
     fn end_tasks(&mut self) {
@@ -146,27 +196,25 @@ impl World {
             return;
         }
         self.check_not_doubled(operation, act);
-        let is_locked = self.tasks.iter().any(|task| task.state == TaskState::Unfinished);
+        let is_locked = self.is_locked();
         let outcome = match is_locked {
-            true => TaskState::Failed(Failure { is_transient: true, cause: "lock".into() }),
+            true => TaskState::Failed(Failure { reason: Reason::Locked, cause: "lock".into() }),
             false => self.outcome(random, act),
         };
         // A deployment is there from the first moment, and stays when its making fails.
         self.is_deployed |= act == Act::Deploy && !is_locked;
-        self.last_task += 1;
-        let (id, ends_at) = (TaskId(self.last_task), self.now + random.random_range(1..60));
-        let state = TaskState::Unfinished;
-        let task = SimTask { id, operation, act, state, ends_at, outcome, is_cancelling: false, is_forgotten: false };
-        self.tasks.push(task);
+        let ends_at = self.now + random.random_range(1..60);
+        self.add_task(operation, act, outcome, ends_at);
     }
 
     fn outcome(&self, random: &mut StdRng, act: Act) -> TaskState {
-        let failed = |is_transient| TaskState::Failed(Failure { is_transient, cause: "bad luck".into() });
-        let meets_dead_vm = act == Act::DeleteDeployment && !self.is_forced && random.random_bool(self.fault_rate());
-        if meets_dead_vm || random.random_bool(self.fault_rate() / 2.0) {
-            return failed(false);
+        let failed = |reason| TaskState::Failed(Failure { reason, cause: "bad luck".into() });
+        let meets_dead_vm =
+            act == Act::DeleteDeployment && !self.is_forced && random.random_bool(self.final_fault_rate());
+        if meets_dead_vm || random.random_bool(self.final_fault_rate() / 2.0) {
+            return failed(Reason::Final);
         }
-        if random.random_bool(self.fault_rate()) { failed(true) } else { TaskState::Done }
+        if random.random_bool(self.fault_rate()) { failed(Reason::WorkerDied) } else { TaskState::Done }
     }
 
     /// The invariant: nothing is sent while the same is under way, or after it was done.
