@@ -50,8 +50,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    let why = "the Content-Type of the request must be application/json";
-    Err(Rejection::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
+    // Not 415: the specification asks for 400 where a broker refuses a body for its type.
+    Err(Rejection::bad_request("the Content-Type of the request must be application/json"))
 }
 
 impl FromRequestParts<Arc<App>> for InstanceId {

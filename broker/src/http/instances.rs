@@ -95,7 +95,8 @@ pub(super) async fn deprovision(
 pub(super) async fn show(State(app): State<Arc<App>>, id: InstanceId) -> Result<Json<ServiceInstance>, Rejection> {
     let known = instances::find(&mut *app.store.connection().await?, &id).await?;
     match known {
-        Some(known) if known.condition == Condition::Ready => {
+        // After a failed deletion the platform keeps the instance.
+        Some(known) if matches!(known.condition, Condition::Ready | Condition::DeleteFailed) => {
             let Attributes { service_id, plan_id, parameters, .. } = known.attributes;
             Ok(Json(ServiceInstance { service_id, plan_id, parameters }))
         }

@@ -174,7 +174,7 @@ async fn a_body_that_is_not_usable_is_a_400_that_names_what_is_wrong() {
     let long = format!("{{\"context\":\"{}\"}}", "x".repeat(BODY_LIMIT));
     api.call("PUT", path, &long).await.expect(413, "longer than");
     let text = request("PUT", path, "").header("content-type", "text/plain").body(Body::from("{}")).unwrap();
-    api.send(text).await.expect(415, "application/json");
+    api.send(text).await.expect(400, "application/json");
     let bare = request("PUT", path, "").body(Body::from(provision_body(json!({})).to_string())).unwrap();
     api.send(bare).await.expect(202, "operation");
 }
@@ -271,6 +271,7 @@ async fn a_failed_deletion_says_whether_the_instance_is_usable_and_may_be_tried_
     api.delete("i").await.expect(202, "operation");
     api.finish("i", State::Failed).await;
     assert_eq!(api.poll("i", "").await.body["instance_usable"], false);
+    api.call("GET", "/v2/service_instances/i", "").await.expect(200, SINGLE);
     api.delete("i").await.expect(202, "operation");
 }
 

@@ -19,6 +19,8 @@ use crate::store::operations::{Kind, Operation};
 const SETTLE: Duration = Duration::from_secs(3);
 /// The code of many errors, among them the one of a task that did not get the deployment's lock.
 const LOCK_CODE: u64 = 100;
+/// How much of an errand's output goes into the log: its end, which says why.
+const OUTPUT_LIMIT: usize = 1000;
 
 /// What a worker remembers between two looks. Nothing depends on it: a fresh worker looks a little more often.
 #[derive(Debug)]
@@ -169,8 +171,13 @@ fn errand_state(results: &[bosh::ErrandResult]) -> TaskState {
     let is_bad = |result: &&bosh::ErrandResult| result.exit_code != 0;
     match results.iter().find(is_bad) {
         None => TaskState::Done,
-        Some(bad) => failed(format!("exit code {}: {} {}", bad.exit_code, bad.stdout.trim(), bad.stderr.trim())),
+        Some(bad) => failed(format!("exit code {}: {} {}", bad.exit_code, end_of(&bad.stdout), end_of(&bad.stderr))),
     }
+}
+
+fn end_of(output: &str) -> &str {
+    let output = output.trim();
+    &output[output.ceil_char_boundary(output.len().saturating_sub(OUTPUT_LIMIT))..]
 }
 
 fn failure(task: &bosh::Task, error: Option<(u64, String)>) -> Failure {
@@ -229,5 +236,13 @@ mod tests {
         assert_eq!(errand_state(&[result(0), result(0)]), TaskState::Done);
         assert!(matches!(errand_state(&[result(0), result(7)]), TaskState::Failed(_)));
         assert!(matches!(errand_state(&[]), TaskState::Failed(_)));
+    }
+
+    #[test]
+    fn of_a_long_output_the_end_is_kept() {
+        let output = format!("{} the cause\n", "é".repeat(100_000));
+        let result = serde_json::json!({"exit_code": 1, "stdout": output, "stderr": output});
+        let TaskState::Failed(failure) = errand_state(&[serde_json::from_value(result).unwrap()]) else { panic!() };
+        assert!(failure.cause.ends_with("the cause") && failure.cause.len() < 2100, "{}", failure.cause.len());
     }
 }
