@@ -53,6 +53,8 @@ pub(crate) struct Known {
     pub(crate) attributes: Attributes,
     /// The newest operation.
     pub(crate) operation: OperationId,
+    /// The creation that the newest operation, a deletion, halts.
+    pub(crate) halts: Option<OperationId>,
     pub(crate) condition: Condition,
 }
 
@@ -170,7 +172,9 @@ pub(crate) fn deprovision(
     match known.condition {
         // A creation that failed at its deadline may have left a task that still runs.
         Condition::Creating | Condition::CreateFailed => Admission::New(Some(known.operation.clone())),
-        Condition::Ready | Condition::DeleteFailed => Admission::New(None),
+        Condition::Ready => Admission::New(None),
+        // It may have failed before it came to cancel that creation's task.
+        Condition::DeleteFailed => Admission::New(known.halts.clone()),
         Condition::Deleting => Admission::Same(known.operation.clone()),
         Condition::Deleted => Admission::Denied(Denial::Gone),
     }

@@ -31,7 +31,7 @@ fn operation() -> OperationId {
 }
 
 fn known(condition: Condition) -> Known {
-    Known { attributes: Attributes::of(&request(json!({}))), operation: operation(), condition }
+    Known { attributes: Attributes::of(&request(json!({}))), operation: operation(), halts: None, condition }
 }
 
 fn binding(progress: BindingProgress) -> KnownBinding {
@@ -126,6 +126,8 @@ fn a_deprovision_is_new_the_same_or_denied() {
     assert_eq!(deprovision(OFFER, true, Some(&known(Creating))), Admission::New(Some(operation())));
     assert_eq!(deprovision(OFFER, true, Some(&known(CreateFailed))), Admission::New(Some(operation())));
     assert_eq!(deprovision(OFFER, true, Some(&known(Ready))), Admission::New(None));
+    let halting = Known { halts: Some(operation()), ..known(DeleteFailed) };
+    assert_eq!(deprovision(OFFER, true, Some(&halting)), Admission::New(Some(operation())));
 }
 
 #[test]

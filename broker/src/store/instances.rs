@@ -4,10 +4,11 @@ use anyhow::{Context, bail};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::operations::operation_id;
 use super::{Connection, object};
 use crate::admission::{Attributes, Condition, Known};
 use crate::clock::Timestamp;
-use crate::ids::{InstanceId, OperationId};
+use crate::ids::InstanceId;
 
 /// A broker's hold on an instance. Where it ends unrenewed, another broker takes over.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct NameTaken;
 /// What is known of a service instance, tombstones included.
 pub(crate) async fn find(db: &mut Connection, id: &InstanceId) -> anyhow::Result<Option<Known>> {
     let sql = "SELECT i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters, \
-               o.id AS operation, o.kind, o.state \
+               o.id AS operation, o.halts, o.kind, o.state \
                FROM service_instances i JOIN operations o ON o.instance_id = i.id \
                WHERE i.id = $1 ORDER BY o.number DESC LIMIT 1";
     let row = sqlx::query(sql).bind(id.as_str()).fetch_optional(db).await.context("look up a service instance")?;
@@ -113,10 +114,11 @@ pub(crate) async fn release_all(db: &mut Connection, owner: &str) -> anyhow::Res
 }
 
 fn known(row: &SqliteRow) -> anyhow::Result<Known> {
-    let operation: String = row.try_get("operation")?;
+    let halts: Option<&str> = row.try_get("halts")?;
     Ok(Known {
         attributes: attributes(row)?,
-        operation: OperationId::parse(&operation).with_context(|| format!("read the operation id `{operation}`"))?,
+        operation: operation_id(row.try_get("operation")?)?,
+        halts: halts.map(operation_id).transpose()?,
         condition: condition(row.try_get("kind")?, row.try_get("state")?)?,
     })
 }

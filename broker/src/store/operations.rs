@@ -267,7 +267,7 @@ fn operation(row: &SqliteRow) -> anyhow::Result<Operation> {
     })
 }
 
-fn operation_id(text: &str) -> anyhow::Result<OperationId> {
+pub(super) fn operation_id(text: &str) -> anyhow::Result<OperationId> {
     OperationId::parse(text).with_context(|| format!("read the operation id `{text}`"))
 }
 

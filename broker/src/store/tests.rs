@@ -140,6 +140,11 @@ async fn a_deletion_halts_the_creation_and_knows_what_it_had_sent() {
     assert_eq!((halted.id.clone(), halted.submission), (creation.clone(), Some(sent)));
     assert!(!operations::record_submission(&mut *database.connection().await, &creation, sent).await.unwrap());
     assert!(!database.finish(&creation).await, "what was halted stays halted");
+
+    let mut db = database.connection().await;
+    operations::finish(&mut db, &deletion.id, State::Failed, "failed", NOW).await.unwrap();
+    let known = instances::find(&mut db, &id("i")).await.unwrap().unwrap();
+    assert_eq!((known.condition, known.halts), (Condition::DeleteFailed, Some(creation)));
 }
 
 #[tokio::test]
