@@ -54,6 +54,12 @@ impl Spec {
         self.root.join("store")
     }
 
+    /// The ephemeral disk: it survives a process, not the VM.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
     /// The run directory: it survives a process, not the VM.
     #[must_use]
     pub fn run(&self) -> PathBuf {

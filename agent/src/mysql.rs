@@ -126,7 +126,15 @@ impl Database {
         .await
     }
 
-    /// Make the server writable, and let scheduled events run.
+    /// Let the events of a leader run.
+    pub(crate) async fn start_events(&self) -> Result<()> {
+        within(STATEMENT_LIMIT, "start scheduled events", async {
+            mariadb::start_events(&mut *self.connection().await?).await
+        })
+        .await
+    }
+
+    /// Make the server writable.
     pub(crate) async fn open(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
             mariadb::open(&mut *self.connection().await?).await

@@ -16,6 +16,7 @@ mod settings;
 mod socket;
 mod template;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -71,6 +72,8 @@ pub(crate) struct Supervisor {
     replication_password: Option<crate::instance::Secret>,
     wish: watch::Receiver<Wish>,
     state: watch::Sender<State>,
+    /// Writes a new data directory to the disk.
+    syncing: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Mysqld {
@@ -84,6 +87,7 @@ impl Mysqld {
             replication_password: instance.pair.as_ref().map(|pair| pair.replication_password.clone()),
             wish: wishes,
             state: states,
+            syncing: None,
         };
         (Mysqld { wish, state }, supervisor)
     }
@@ -159,7 +163,7 @@ impl Supervisor {
             if wish != Wish::Run {
                 self.state.send_replace(State::Down(RESTING.into()));
                 if wish == Wish::End || self.wish.changed().await.is_err() {
-                    return;
+                    break;
                 }
                 continue;
             }
@@ -180,6 +184,9 @@ impl Supervisor {
                 self.state.send_replace(State::Down(why));
                 let _ = tokio::time::timeout(pause, self.wish.changed()).await;
             }
+        }
+        if let Some(syncing) = self.syncing {
+            let _ = syncing.await;
         }
     }
 
@@ -225,14 +232,17 @@ impl Supervisor {
         Ok(Some(process))
     }
 
-    async fn spawn(&self) -> Result<Process> {
+    async fn spawn(&mut self) -> Result<Process> {
         let program = Program::find()?;
         let files = self.files.clone();
         let template =
             template::Template { cache: files.cache.clone(), redo_log_mb: files.redo_log_mb, is_root: is_root() };
         let (data, made_by) = (files.data.clone(), program.clone());
         let prepare = tokio::task::spawn_blocking(move || prepare(&files, &template, &made_by));
-        prepare.await.context("prepare the data directory")??;
+        if prepare.await.context("prepare the data directory")?? {
+            let data = self.files.data.clone();
+            self.syncing = Some(tokio::task::spawn_blocking(move || write_to_disk(&data)));
+        }
         let history = match std::fs::read_to_string(self.files.copied()) {
             Ok(text) => Some(text.parse().with_context(|| format!("read {}", self.files.copied().display()))?),
             Err(_) => None,
@@ -252,16 +262,26 @@ fn remove_half_copies(files: &Files) -> Result<()> {
     ["data.new", "data.replaced", "incoming"].iter().try_for_each(|half| remove_if_there(&store.join(half)))
 }
 
-/// Make every directory that the server needs, its data directory from the template when there is none.
-fn prepare(files: &Files, template: &template::Template, program: &Program) -> Result<()> {
+/// Make every directory that the server needs, its data directory from the template when there is none; says whether it was.
+fn prepare(files: &Files, template: &template::Template, program: &Program) -> Result<bool> {
     let store = files.data.parent().context("the data directory has a parent")?;
-    for directory in [store, &files.run, &files.log] {
+    for directory in [store, &files.run, &files.log, &files.temporary] {
         make_private_directory(directory)?;
     }
     if files.data.is_dir() {
-        return Ok(());
+        return Ok(false);
     }
-    template.copy_to(&files.data, program)
+    template.copy_to(&files.data, program).map(|()| true)
+}
+
+/// Have a new data directory on the disk before the writes that depend on it are old; the server starts meanwhile.
+fn write_to_disk(data: &Path) {
+    let synced = std::fs::File::open(data).map(rustix::fs::syncfs);
+    if !matches!(synced, Ok(Ok(()))) {
+        tracing::warn!(
+            "the new data directory may not survive a crash of the machine within the next seconds: {synced:?}"
+        );
+    }
 }
 
 async fn unwished(wish: &mut watch::Receiver<Wish>) {

@@ -67,7 +67,10 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
     }
     let recovery = fence::after_start(marker, agent.fence_view().await);
     match recovery {
-        Recovery::Open => agent.database.open().await?,
+        Recovery::Open => {
+            agent.database.open().await?;
+            agent.database.start_events().await?;
+        }
         Recovery::Follow => agent.database.start_replication().await?,
         Recovery::Forget(_) => agent.marker.remove()?,
         Recovery::Wait(_) | Recovery::Stay(_) => {}

@@ -54,7 +54,7 @@ async fn copy_and_prepare(agent: &Agent, leader: &Server, incoming: &Path, repor
     report.say(format!("Copying the data of {} to {}", leader.instance, agent.instance.name()));
     let bytes = timeout(COPY_LIMIT, receive(agent, incoming, report)).await.context("the copy took too long")??;
     report.say(format!("Copied {} MB; preparing them", bytes >> 20));
-    prepare(incoming, report).await?;
+    prepare(agent, incoming, report).await?;
     let written = leader.executed.clone().context("read the leader's history")?;
     let history = written.united_with(&position_of(incoming)?);
     clean(incoming)?;
@@ -101,9 +101,12 @@ fn check_space(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn prepare(incoming: &Path, report: &Report) -> Result<()> {
+async fn prepare(agent: &Agent, incoming: &Path, report: &Report) -> Result<()> {
     let prepare = start("mariabackup", |command| {
-        command.arg("--no-defaults").arg("--prepare").arg(format!("--target-dir={}", incoming.display()))
+        command
+            .args(["--no-defaults", "--prepare"])
+            .arg(format!("--target-dir={}", incoming.display()))
+            .arg(format!("--tmpdir={}", agent.files.temporary.display()))
     })?;
     let begun = Instant::now();
     let mut finished = Box::pin(finish(prepare, "mariabackup --prepare", PREPARE_LIMIT));

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::agent::Agent;
 use crate::fence::Marker;
 use crate::mysql::Closing;
+use crate::report::sentence;
 
 /// Each attempt waits up to two seconds for locks and cuts the sessions that may hold them.
 const ATTEMPTS: usize = 5;
@@ -20,6 +21,9 @@ pub(super) async fn demote(agent: &Agent) -> Result<()> {
     if let Err(error) = close(agent).await {
         if let Some(marker) = was {
             agent.marker.write(marker)?;
+        }
+        if let Err(error) = agent.database.start_events().await {
+            tracing::warn!("scheduled events stay off: {}", sentence(&error));
         }
         return Err(error);
     }

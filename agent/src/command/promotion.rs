@@ -157,8 +157,12 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     open_as_leader(&agent).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
-        if let Err(error) = settling.database.forget_replication().await {
-            tracing::error!("the new leader has not forgotten its source: {}", sentence(&error));
+        let settled = async {
+            settling.database.forget_replication().await?;
+            settling.database.start_events().await
+        };
+        if let Err(error) = settled.await {
+            tracing::error!("the new leader is writable, but not all of it is done: {}", sentence(&error));
         }
         drop(raised);
     });
@@ -169,7 +173,8 @@ async fn open(agent: &Agent) -> Result<()> {
     if let Err(why) = fence::may_lead(agent.fence_view().await) {
         bail!(why);
     }
-    open_as_leader(agent).await
+    open_as_leader(agent).await?;
+    agent.database.start_events().await
 }
 
 /// The marker goes first: a leader that crashes right behind its promotion must come back as one.

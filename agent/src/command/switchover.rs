@@ -89,6 +89,7 @@ async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
     }
     agent.marker.write(Marker::Leader)?;
     agent.database.open().await.context("open this server again")?;
+    agent.database.start_events().await?;
     Err(anyhow!("the hand-over was given up and this server is writable again: {}", sentence(&cause)))
 }
 

@@ -1,7 +1,7 @@
 //! What the API answers: JSON in every case, with a [`Problem`] where it is not 200.
 
 use std::any::Any;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent::api::{Event, Problem};
 use axum::body::{Body, Bytes};
@@ -13,6 +13,9 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use crate::report::sentence;
+
+/// A client takes longer silence for an agent that has died.
+const QUIET_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) type Answer<T> = Result<axum::Json<T>, Failure>;
 
@@ -88,7 +91,10 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> 
 /// Events as they come, one JSON text for each line. When the client goes away only the listening ends.
 pub(super) fn events(receiver: mpsc::Receiver<Event>) -> Response {
     let lines = stream::unfold(receiver, async |mut receiver| {
-        let event = receiver.recv().await?;
+        let event = match tokio::time::timeout(QUIET_LIMIT, receiver.recv()).await {
+            Ok(event) => event?,
+            Err(_) => Event::Message("Still at it".into()),
+        };
         let line = serde_json::to_vec(&event).map(|mut line| {
             line.push(b'\n');
             Bytes::from(line)

@@ -112,7 +112,21 @@ pub(super) async fn stop_events(connection: &mut Connection) -> Result<()> {
 }
 
 pub(super) async fn open(connection: &mut Connection) -> Result<()> {
-    run(connection, "SET GLOBAL read_only=0").await?;
+    run(connection, "SET GLOBAL read_only=0").await
+}
+
+/// An event that came by replication is switched off for this server, and stays so when the server becomes the leader.
+/// Switching it on names the definer again, or it would become the agent's event.
+pub(super) async fn start_events(connection: &mut Connection) -> Result<()> {
+    let query =
+        "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER FROM information_schema.EVENTS WHERE STATUS='SLAVESIDE_DISABLED'";
+    for event in rows(connection, query).await? {
+        let definer = text(&event, "DEFINER")?;
+        let (user, host) = definer.rsplit_once('@').context("read the definer of an event")?;
+        let (schema, name) = (identifier(&text(&event, "EVENT_SCHEMA")?), identifier(&text(&event, "EVENT_NAME")?));
+        let definer = format!("{}@{}", identifier(user), identifier(host));
+        run(connection, &format!("ALTER DEFINER={definer} EVENT {schema}.{name} ENABLE")).await?;
+    }
     run(connection, "SET GLOBAL event_scheduler=ON").await
 }
 

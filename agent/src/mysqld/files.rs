@@ -17,6 +17,8 @@ pub(crate) struct Files {
     pub(crate) data: PathBuf,
     pub(crate) run: PathBuf,
     pub(crate) log: PathBuf,
+    /// For temporary tables and files. A server that starts removes what looks like its own, so no two may share it.
+    pub(crate) temporary: PathBuf,
     pub(crate) socket: Socket,
     pub(super) cache: PathBuf,
     pub(super) my_cnf_text: String,
@@ -31,8 +33,10 @@ impl Files {
         };
         let (data, run, log) = (instance.store().join("data"), instance.run(), instance.log());
         let socket = Socket::new(&instance.spec.root, &run, &instance.store())?;
+        let temporary = instance.spec.data().join("mysql");
         let vm = settings::Vm {
             data: data.clone(),
+            temporary: temporary.clone(),
             run: run.clone(),
             log: log.clone(),
             socket: socket.for_server.clone(),
@@ -44,7 +48,7 @@ impl Files {
         };
         let my_cnf_text = settings::my_cnf(&vm);
         let cache = instance.spec.packages().join("cache");
-        Ok(Files { data, run, log, socket, cache, my_cnf_text, redo_log_mb: settings::redo_log_mb(ram_mb) })
+        Ok(Files { data, run, log, temporary, socket, cache, my_cnf_text, redo_log_mb: settings::redo_log_mb(ram_mb) })
     }
 
     pub(crate) fn my_cnf(&self) -> PathBuf {

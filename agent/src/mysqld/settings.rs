@@ -8,6 +8,7 @@ use std::path::PathBuf;
 /// What the file depends on.
 pub(crate) struct Vm {
     pub(crate) data: PathBuf,
+    pub(crate) temporary: PathBuf,
     pub(crate) run: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) socket: PathBuf,
@@ -67,6 +68,7 @@ fn set_place(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
         set("user", "root");
     }
     set("datadir", &path(vm.data.clone()));
+    set("tmpdir", &path(vm.temporary.clone()));
     set("socket", &path(vm.socket.clone()));
     set("pid_file", &path(vm.run.join("mysqld.pid")));
     set("init_file", &path(vm.run.join("init.sql")));
@@ -131,6 +133,7 @@ mod tests {
     fn vm(ram_mb: u64) -> Vm {
         Vm {
             data: "/v/store/mysql/data".into(),
+            temporary: "/v/data/mysql".into(),
             run: "/v/sys/run/mysql".into(),
             log: "/v/sys/log/mysql".into(),
             socket: "/v/sys/run/mysql/mysqld.sock".into(),

@@ -60,9 +60,10 @@ pub(crate) async fn backup(agent: &Agent) -> Result<Body> {
 fn login_text(agent: &Agent) -> String {
     let password = agent.instance.admin_password.reveal().replace('\\', "\\\\").replace('"', "\\\"");
     format!(
-        "[mariabackup]\nuser = {ADMIN}\npassword = \"{password}\"\nsocket = {}\ndatadir = {}\n",
+        "[mariabackup]\nuser = {ADMIN}\npassword = \"{password}\"\nsocket = {}\ndatadir = {}\ntmpdir = {}\n",
         agent.files.socket.for_agent.display(),
-        agent.files.data.display()
+        agent.files.data.display(),
+        agent.files.temporary.display()
     )
 }
 

@@ -264,13 +264,13 @@ impl Vm {
 
     /// A session of a binding's user over the network.
     pub(crate) async fn connect(&self, name: &str, user: &User) -> Result<MySqlConnection, sqlx::Error> {
-        let options = MySqlConnectOptions::new()
-            .host(&self.address)
-            .username(name)
-            .password(&user.password)
-            .database(&user.schema);
-        MySqlConnection::connect_with(&options).await
+        connect(&self.address, name, user).await
     }
+}
+
+pub(crate) async fn connect(address: &str, name: &str, user: &User) -> Result<MySqlConnection, sqlx::Error> {
+    let options = MySqlConnectOptions::new().host(address).username(name).password(&user.password);
+    MySqlConnection::connect_with(&options.database(&user.schema)).await
 }
 
 impl Drop for Vm {
