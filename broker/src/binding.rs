@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use agent::api::{MYSQL_PORT, User};
 use agent::client;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use broker::osb::{BindRequest, Credentials};
 use rand::distr::slice::Choose;
 use rand::{CryptoRng, Rng};
@@ -30,7 +30,11 @@ use crate::store::{Connection, instances};
 
 /// The schema that every binding shares.
 const SCHEMA: &str = "service_instance_db";
-/// Longer than a request takes, so that only a crash leaves a claim behind.
+/// How long a request may look for the servers before it records anything, and how long it may then work on the user.
+/// Together less than the 60 s that Cloud Controller waits.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
+const WORK_LIMIT: Duration = Duration::from_secs(40);
+/// Longer than the work, so that only a crash leaves a claim behind.
 const CLAIM: Duration = Duration::from_secs(60);
 /// How often the leader is looked for anew when it changes under our hands, and the pause between.
 const LEADER_TRIES: u32 = 3;
@@ -63,16 +67,26 @@ impl From<anyhow::Error> for Trouble {
 
 /// Make a binding, or find the one that was made.
 pub(crate) async fn bind(app: &App, key: &Key, request: &BindRequest) -> Result<Bound, Trouble> {
-    let (admission, stored) = admit_bind(app, &mut *app.store.connection().await?, key, request).await?;
-    match (admission, stored) {
+    let mut tx = app.store.begin().await?;
+    match admit_bind(app, &mut tx, key, request).await? {
         (Admission::Denied(denial), _) => Err(Trouble::Denied(denial)),
         (Admission::Same(BindingStanding::Done), Some(stored)) => Ok(Bound::Already(open(app, key, &stored)?)),
         (Admission::Same(BindingStanding::Unfinished), Some(stored)) => {
-            let credentials = open(app, key, &stored)?;
-            set_progress(app, key, BindingProgress::Creating, Timestamp::now().plus(CLAIM)).await?;
-            make(app, key, credentials).await
+            let (credentials, claim) = (open(app, key, &stored)?, Timestamp::now().plus(CLAIM));
+            bindings::claim(&mut tx, key, BindingProgress::Creating, claim).await?;
+            tx.commit().await.context("claim a binding")?;
+            let made = make(app, key, credentials, claim).await;
+            if made.is_err() {
+                // The earlier request may have made the user, so the row must stay.
+                release(app, key, BindingProgress::Creating, claim).await?;
+            }
+            made
         }
-        (Admission::New(()) | Admission::Same(_), _) => create(app, key, request).await,
+        (Admission::New(()) | Admission::Same(_), _) => {
+            // Other requests need the database while this one looks for the servers.
+            tx.rollback().await.context("end a look at the bindings")?;
+            create(app, key, request).await
+        }
     }
 }
 
@@ -88,12 +102,13 @@ pub(crate) async fn unbind(app: &App, key: &Key, offer: Offer<'_>) -> Result<(),
     }
     let stored = stored.context("find the binding that was admitted")?;
     let credentials = open(app, key, &stored)?;
-    bindings::set_progress(&mut tx, key, BindingProgress::Deleting, now.plus(CLAIM)).await?;
+    let claim = now.plus(CLAIM);
+    bindings::claim(&mut tx, key, BindingProgress::Deleting, claim).await?;
     tx.commit().await.context("record that a binding is to be deleted")?;
     match on_leader(app, key, &credentials.username, Ask::Drop).await {
-        Ok(()) => Ok(bindings::delete(&mut *app.store.connection().await?, key).await?),
+        Ok(()) => Ok(bindings::delete(&mut *app.store.connection().await?, key, claim).await?),
         Err(trouble) => {
-            set_progress(app, key, BindingProgress::Deleting, Timestamp(0)).await?;
+            release(app, key, BindingProgress::Deleting, claim).await?;
             Err(trouble)
         }
     }
@@ -124,13 +139,18 @@ async fn admit_bind(
 
 async fn create(app: &App, key: &Key, request: &BindRequest) -> Result<Bound, Trouble> {
     let deployment = deployment_name(key.instance.as_str());
-    find_leader(app, &deployment).await?;
-    let hostname = app.director.client_address(&deployment).await.map_err(Trouble::NoDirector)?;
+    let look = async {
+        find_leader(app, &deployment).await?;
+        app.director.client_address(&deployment).await.map_err(Trouble::NoDirector)
+    };
+    let looked = tokio::time::timeout(LOOK_LIMIT, look).await;
+    let hostname = looked.map_err(|_| Trouble::NoDirector(anyhow!("find the servers within {LOOK_LIMIT:?}")))??;
     let credentials = new_credentials(&hostname, &mut rand::rng());
     let text = serde_json::to_vec(&credentials).context("write the credentials")?;
     let sealed = app.sealer.seal(&key.instance, &key.binding, &text)?;
 
     let now = Timestamp::now();
+    let claim = now.plus(CLAIM);
     let mut tx = app.store.begin().await?;
     // The network was asked meanwhile, so everything may have changed.
     match admit_bind(app, &mut tx, key, request).await?.0 {
@@ -139,31 +159,27 @@ async fn create(app: &App, key: &Key, request: &BindRequest) -> Result<Bound, Tr
         Admission::Denied(denial) => return Err(Trouble::Denied(denial)),
     }
     let attributes = BindingAttributes::of(request);
-    bindings::insert(&mut tx, key, &attributes, &sealed, (now, now.plus(CLAIM))).await?;
+    bindings::insert(&mut tx, key, &attributes, &sealed, (now, claim)).await?;
     tx.commit().await.context("record a binding")?;
-    make(app, key, credentials).await
+    let made = make(app, key, credentials, claim).await;
+    match &made {
+        Ok(_) => {}
+        Err(Trouble::Unknown(_)) => release(app, key, BindingProgress::Creating, claim).await?,
+        Err(Trouble::Denied(_) | Trouble::NoLeader | Trouble::NoDirector(_)) => {
+            bindings::delete(&mut *app.store.connection().await?, key, claim).await?;
+        }
+    }
+    made
 }
 
 /// The row is there and claimed: make the user, and say so.
-async fn make(app: &App, key: &Key, credentials: Credentials) -> Result<Bound, Trouble> {
+async fn make(app: &App, key: &Key, credentials: Credentials, claim: Timestamp) -> Result<Bound, Trouble> {
     let user = User { password: credentials.password.clone(), schema: credentials.name.clone() };
-    match on_leader(app, key, &credentials.username, Ask::Put(&user)).await {
-        Ok(()) => {
-            let mut db = app.store.connection().await?;
-            if bindings::set_progress(&mut db, key, BindingProgress::Created, Timestamp(0)).await? {
-                return Ok(Bound::Created(credentials));
-            }
-            // The whole instance was deleted meanwhile, and the user with it.
-            Err(Trouble::Denied(Denial::NotFound("instance does not exist".into())))
-        }
-        Err(Trouble::Unknown(error)) => {
-            set_progress(app, key, BindingProgress::Creating, Timestamp(0)).await?;
-            Err(Trouble::Unknown(error))
-        }
-        Err(trouble) => {
-            bindings::delete(&mut *app.store.connection().await?, key).await?;
-            Err(trouble)
-        }
+    on_leader(app, key, &credentials.username, Ask::Put(&user)).await?;
+    match bindings::release(&mut *app.store.connection().await?, key, BindingProgress::Created, claim).await? {
+        true => Ok(Bound::Created(credentials)),
+        // The whole instance was deleted meanwhile, or another request has taken over.
+        false => Err(Trouble::Denied(Denial::Concurrency)),
     }
 }
 
@@ -173,8 +189,14 @@ enum Ask<'a> {
     Drop,
 }
 
-/// Ask the leader's agent about a user; look for the leader anew where it is another one by now.
+/// Ask the leader's agent about a user, for as long as the claim is ours for certain.
 async fn on_leader(app: &App, key: &Key, username: &str, ask: Ask<'_>) -> Result<(), Trouble> {
+    let worked = tokio::time::timeout(WORK_LIMIT, try_on_leader(app, key, username, ask)).await;
+    worked.map_err(|_| Trouble::Unknown(anyhow!("change a user on the leader within {WORK_LIMIT:?}")))?
+}
+
+/// Look for the leader anew where it is another one by now.
+async fn try_on_leader(app: &App, key: &Key, username: &str, ask: Ask<'_>) -> Result<(), Trouble> {
     let deployment = deployment_name(key.instance.as_str());
     let mut trouble = Trouble::NoLeader;
     for attempt in 0..LEADER_TRIES {
@@ -238,8 +260,9 @@ fn open(app: &App, key: &Key, stored: &Stored) -> anyhow::Result<Credentials> {
     serde_json::from_slice(&text).context("read the credentials")
 }
 
-async fn set_progress(app: &App, key: &Key, progress: BindingProgress, claimed_until: Timestamp) -> anyhow::Result<()> {
-    bindings::set_progress(&mut *app.store.connection().await?, key, progress, claimed_until).await.map(drop)
+/// Where the claim is not ours any more, somebody else says how far the binding is.
+async fn release(app: &App, key: &Key, progress: BindingProgress, claim: Timestamp) -> anyhow::Result<()> {
+    bindings::release(&mut *app.store.connection().await?, key, progress, claim).await.map(drop)
 }
 
 #[cfg(test)]

@@ -5,16 +5,18 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use broker::osb::State;
+use broker::osb::{Credentials, State};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::admission::{BindingAttributes, BindingProgress};
 use crate::app::fixture::{PASSWORD, app};
 use crate::clock::Timestamp;
-use crate::ids::InstanceId;
-use crate::store::operations;
+use crate::ids::{BindingId, InstanceId};
+use crate::store::bindings::Key;
+use crate::store::{bindings, operations};
 
 const SERVICE: &str = "7b7d8c3e-6f0e-4f6b-9a0d-3c0f5d4f1a10";
 const SINGLE: &str = "0e6a1f52-9d0c-4c5e-8a41-6a1f6c0b7d21";
@@ -294,6 +296,26 @@ async fn a_binding_is_refused_where_the_instance_cannot_have_one() {
     api.call("DELETE", &delete, "").await.expect(410, "{}");
     api.call("PUT", path, &body).await.expect(503, "try again later");
     api.call("GET", path, "").await.expect(404, "binding does not exist");
+}
+
+#[tokio::test]
+async fn a_binding_that_may_have_a_user_is_not_forgotten_when_its_repetition_fails() {
+    let api = Api::new().await;
+    api.put("i", json!({})).await;
+    api.finish("i", State::Succeeded).await;
+    let body = json!({"service_id": SERVICE, "plan_id": SINGLE}).to_string();
+    let key = Key { instance: InstanceId::parse("i").unwrap(), binding: BindingId::parse("b").unwrap() };
+    let credentials = serde_json::to_vec(&Credentials::new("127.0.0.1", 3306, "s", "u", "p")).unwrap();
+    let sealed = api.app.sealer.seal(&key.instance, &key.binding, &credentials).unwrap();
+    let attributes = BindingAttributes::of(&serde_json::from_str(&body).unwrap());
+    let times = (Timestamp(1), Timestamp(2));
+    bindings::insert(&mut api.app.store.connection().await.unwrap(), &key, &attributes, &sealed, times).await.unwrap();
+
+    api.call("PUT", "/v2/service_instances/i/service_bindings/b", &body).await.expect(503, "try again later");
+
+    let kept = bindings::find(&mut api.app.store.connection().await.unwrap(), &key, Timestamp::now()).await.unwrap();
+    let known = kept.unwrap().known;
+    assert_eq!((known.progress, known.is_claimed), (BindingProgress::Creating, false));
 }
 
 #[tokio::test]

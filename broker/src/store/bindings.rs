@@ -58,23 +58,37 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Say how far a binding is, and until when a request works on it.
-pub(crate) async fn set_progress(
+/// Say what a request is about to do to a binding, and until when: in the transaction that admitted it.
+pub(crate) async fn claim(
+    db: &mut Connection,
+    key: &Key,
+    progress: BindingProgress,
+    until: Timestamp,
+) -> anyhow::Result<()> {
+    let sql = "UPDATE service_bindings SET state = $3, claimed_until = $4 WHERE instance_id = $1 AND id = $2";
+    let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str());
+    query.bind(progress.name()).bind(until.0).execute(db).await.context("claim a binding")?;
+    Ok(())
+}
+
+/// Say how far a binding is and give up the claim; false where it was not ours any more, and nothing is changed.
+pub(crate) async fn release(
     db: &mut Connection,
     key: &Key,
     progress: BindingProgress,
     claimed_until: Timestamp,
 ) -> anyhow::Result<bool> {
-    let sql = "UPDATE service_bindings SET state = $3, claimed_until = $4 WHERE instance_id = $1 AND id = $2";
+    let sql = "UPDATE service_bindings SET state = $3, claimed_until = 0 \
+               WHERE instance_id = $1 AND id = $2 AND claimed_until = $4";
     let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str());
     let changed = query.bind(progress.name()).bind(claimed_until.0).execute(db).await;
     Ok(changed.context("change a binding")?.rows_affected() == 1)
 }
 
-/// Forget a binding whose user is gone.
-pub(crate) async fn delete(db: &mut Connection, key: &Key) -> anyhow::Result<()> {
-    let sql = "DELETE FROM service_bindings WHERE instance_id = $1 AND id = $2";
-    let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str());
+/// Forget a binding that has no user, unless the claim is not ours any more.
+pub(crate) async fn delete(db: &mut Connection, key: &Key, claimed_until: Timestamp) -> anyhow::Result<()> {
+    let sql = "DELETE FROM service_bindings WHERE instance_id = $1 AND id = $2 AND claimed_until = $3";
+    let query = sqlx::query(sql).bind(key.instance.as_str()).bind(key.binding.as_str()).bind(claimed_until.0);
     query.execute(db).await.context("forget a binding")?;
     Ok(())
 }

@@ -227,6 +227,26 @@ async fn a_binding_is_kept_sealed_and_goes_with_its_instance() {
     assert!(bindings::insert(&mut db, &key, &attributes, "other", (NOW, LATER)).await.is_err());
 
     bindings::delete_all(&mut db, &id("i")).await.unwrap();
-    assert!(!bindings::set_progress(&mut db, &key, BindingProgress::Created, NOW).await.unwrap());
+    assert!(!bindings::release(&mut db, &key, BindingProgress::Created, LATER).await.unwrap());
     assert_eq!(bindings::find(&mut db, &key, NOW).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_request_whose_claim_has_passed_to_another_changes_nothing() {
+    let database = Database::new().await;
+    let creation = database.create("i").await;
+    database.finish(&creation).await;
+    let key = Key { instance: id("i"), binding: BindingId::parse("b").unwrap() };
+    let attributes = BindingAttributes { service_id: "s".into(), plan_id: "p".into(), rest: serde_json::Value::Null };
+    let (slow, quick) = (Timestamp(NOW.0 + 1), LATER);
+    let mut db = database.connection().await;
+    bindings::insert(&mut db, &key, &attributes, "sealed", (NOW, slow)).await.unwrap();
+    bindings::claim(&mut db, &key, BindingProgress::Creating, quick).await.unwrap();
+
+    bindings::delete(&mut db, &key, slow).await.unwrap();
+    assert!(!bindings::release(&mut db, &key, BindingProgress::Created, slow).await.unwrap());
+
+    assert!(bindings::release(&mut db, &key, BindingProgress::Created, quick).await.unwrap());
+    let stored = bindings::find(&mut db, &key, NOW).await.unwrap().unwrap();
+    assert_eq!((stored.known.progress, stored.known.is_claimed), (BindingProgress::Created, false));
 }
