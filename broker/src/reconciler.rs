@@ -87,7 +87,7 @@ async fn start_due(app: &Arc<App>, stop: &CancellationToken, workers: &mut JoinS
         };
         drop(db);
         let span = tracing::info_span!("operation", instance_id = %instance, operation_id = tracing::field::Empty);
-        workers.spawn(work(app.clone(), instance, stop.clone()).instrument(span));
+        workers.spawn(work(app.clone(), instance, lease.until, stop.clone()).instrument(span));
     }
     Ok(REST)
 }
@@ -99,11 +99,11 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Work on the operation of a claimed instance until it ends, is halted, or the program stops.
-async fn work(app: Arc<App>, instance: InstanceId, stop: CancellationToken) {
+async fn work(app: Arc<App>, instance: InstanceId, mut claimed_until: Timestamp, stop: CancellationToken) {
     let mut memory = Memory::new();
     let mut renewed = Instant::now();
     let ended = loop {
-        match turn(&app, &instance, &mut memory).await {
+        match turn(&app, &instance, claimed_until, &mut memory).await {
             Ok(Turn::Ended) => break Ok(()),
             Ok(Turn::Pause(pause)) => tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -113,40 +113,46 @@ async fn work(app: Arc<App>, instance: InstanceId, stop: CancellationToken) {
             Err(error) => break Err(error),
         }
         if renewed.elapsed() > LEASE_RENEWAL {
-            match renew(&app, &instance).await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return tracing::warn!("another broker took the instance over"),
+            match renew(&app, &instance, claimed_until).await {
+                Ok(Some(until)) => (renewed, claimed_until) = (Instant::now(), until),
+                Ok(None) => return tracing::warn!("another worker took the instance over"),
                 Err(error) => break Err(error),
             }
         }
     };
-    if let Err(error) = let_go(&app, &instance, ended).await {
+    if let Err(error) = let_go(&app, &instance, claimed_until, ended).await {
         tracing::error!(cause = format!("{error:#}"), "cannot release the instance; the claim ends by itself");
     }
 }
 
-async fn renew(app: &App, instance: &InstanceId) -> anyhow::Result<bool> {
-    let lease = Lease { owner: &app.owner, until: Timestamp::now().plus(LEASE) };
-    instances::renew(&mut *app.store.connection().await?, instance, lease).await
+async fn renew(app: &App, instance: &InstanceId, claimed_until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+    let (lease, until) = (Lease { owner: &app.owner, until: claimed_until }, Timestamp::now().plus(LEASE));
+    let is_ours = instances::renew(&mut *app.store.connection().await?, instance, lease, until).await?;
+    Ok(is_ours.then_some(until))
 }
 
-async fn let_go(app: &App, instance: &InstanceId, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+async fn let_go(
+    app: &App,
+    instance: &InstanceId,
+    claimed_until: Timestamp,
+    ended: anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut db = app.store.connection().await?;
     if let Err(error) = ended {
         tracing::error!(cause = format!("{error:#}"), "an operation stumbled; it is tried again");
         operations::postpone(&mut db, instance, Timestamp::now().plus(PAUSE_AFTER_ERROR)).await?;
     }
-    instances::release(&mut db, instance, &app.owner).await?;
+    instances::release(&mut db, instance, Lease { owner: &app.owner, until: claimed_until }).await?;
     // A deletion may have waited for this worker to let go.
     app.wish.notify_one();
     Ok(())
 }
 
 /// Observe, decide, act.
-async fn turn(app: &App, instance: &InstanceId, memory: &mut Memory) -> anyhow::Result<Turn> {
+async fn turn(app: &App, instance: &InstanceId, claimed_until: Timestamp, memory: &mut Memory) -> anyhow::Result<Turn> {
     let operation = operations::in_progress(&mut *app.store.connection().await?, instance).await?;
     let Some(operation) = operation else { return Ok(Turn::Ended) };
-    if !memory.is_of(&operation.id) {
+    if !memory.is_of(&operation.id) || operation.claimed_until != claimed_until {
         return Ok(Turn::Ended);
     }
     let desired = desired(app, &operation)?;

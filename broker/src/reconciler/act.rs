@@ -83,7 +83,7 @@ impl Request {
 async fn send(app: &App, operation: &Operation, request: Request, memory: &mut Memory) -> anyhow::Result<Turn> {
     let submission = Submission { act: request.act(), after: memory.newest.unwrap_or(TaskId(0)) };
     let mut db = app.store.connection().await?;
-    if !operations::record_submission(&mut db, &operation.id, submission).await? {
+    if !operations::record_submission(&mut db, operation, Some(submission)).await? {
         return Ok(Turn::Ended);
     }
     drop(db);
@@ -111,9 +111,11 @@ async fn send(app: &App, operation: &Operation, request: Request, memory: &mut M
     }
 }
 
+/// Put back what was recorded before a request that, for certain, was not carried out.
 async fn restore(app: &App, operation: &Operation) -> anyhow::Result<()> {
     let mut db = app.store.connection().await?;
-    operations::restore_submission(&mut db, &operation.id, operation.submission).await
+    // Where the operation is not ours any more, whoever has it looks the request up, and finds that it never arrived.
+    operations::record_submission(&mut db, operation, operation.submission).await.map(drop)
 }
 
 /// None: there is nothing to delete.

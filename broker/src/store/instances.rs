@@ -10,7 +10,8 @@ use crate::admission::{Attributes, Condition, Known};
 use crate::clock::Timestamp;
 use crate::ids::InstanceId;
 
-/// A broker's hold on an instance. Where it ends unrenewed, another broker takes over.
+/// A worker's hold on an instance. Where it ends unrenewed, another worker takes over: of another broker, or of the same
+/// one after a long sleep. So a lease is known by its owner and its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lease<'a> {
     /// Who holds it: the id of the broker's own BOSH instance, the same after a restart.
@@ -92,17 +93,26 @@ pub(crate) async fn claim(db: &mut Connection, lease: Lease<'_>, now: Timestamp)
     id.map(|id| InstanceId::parse(&id).with_context(|| format!("read the id `{id}`"))).transpose()
 }
 
-/// Keep an instance; false where somebody else has it.
-pub(crate) async fn renew(db: &mut Connection, id: &InstanceId, lease: Lease<'_>) -> anyhow::Result<bool> {
-    let sql = "UPDATE service_instances SET claimed_until = $3 WHERE id = $1 AND claimed_by = $2";
-    let renewed = sqlx::query(sql).bind(id.as_str()).bind(lease.owner).bind(lease.until.0).execute(db).await;
+/// Keep an instance until a later time; false where somebody else has it.
+pub(crate) async fn renew(
+    db: &mut Connection,
+    id: &InstanceId,
+    lease: Lease<'_>,
+    until: Timestamp,
+) -> anyhow::Result<bool> {
+    let sql =
+        "UPDATE service_instances SET claimed_until = $4 WHERE id = $1 AND claimed_by = $2 AND claimed_until = $3";
+    let query = sqlx::query(sql).bind(id.as_str()).bind(lease.owner).bind(lease.until.0);
+    let renewed = query.bind(until.0).execute(db).await;
     Ok(renewed.context("renew the claim on a service instance")?.rows_affected() == 1)
 }
 
-/// Let an instance go.
-pub(crate) async fn release(db: &mut Connection, id: &InstanceId, owner: &str) -> anyhow::Result<()> {
-    let sql = "UPDATE service_instances SET claimed_by = NULL, claimed_until = 0 WHERE id = $1 AND claimed_by = $2";
-    sqlx::query(sql).bind(id.as_str()).bind(owner).execute(db).await.context("release a service instance")?;
+/// Let an instance go, unless somebody else has it.
+pub(crate) async fn release(db: &mut Connection, id: &InstanceId, lease: Lease<'_>) -> anyhow::Result<()> {
+    let sql = "UPDATE service_instances SET claimed_by = NULL, claimed_until = 0 \
+               WHERE id = $1 AND claimed_by = $2 AND claimed_until = $3";
+    let query = sqlx::query(sql).bind(id.as_str()).bind(lease.owner).bind(lease.until.0);
+    query.execute(db).await.context("release a service instance")?;
     Ok(())
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Operation {
     pub(crate) submission: Option<Submission>,
     pub(crate) halted: Option<Halted>,
     pub(crate) deadline_at: Timestamp,
+    /// The end of the lease under which this was read. Nothing is sent under another one.
+    pub(crate) claimed_until: Timestamp,
 }
 
 /// The creation that a deletion interrupted.
@@ -113,7 +115,7 @@ pub(crate) async fn newest_report(db: &mut Connection, instance: &InstanceId) ->
 pub(crate) async fn in_progress(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<Option<Operation>> {
     let sql = "SELECT o.id, o.instance_id, o.kind, o.description, o.request_id, o.sent, o.sent_after, o.deadline_at, \
                h.id AS halted_id, h.sent AS halted_sent, h.sent_after AS halted_sent_after, \
-               i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters \
+               i.claimed_until, i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters \
                FROM operations o JOIN service_instances i ON i.id = o.instance_id \
                LEFT JOIN operations h ON h.id = o.halts \
                WHERE o.instance_id = $1 AND o.state = 'in progress'";
@@ -130,29 +132,22 @@ pub(crate) async fn next_due(db: &mut Connection) -> anyhow::Result<Option<Times
     Ok(due.map(Timestamp))
 }
 
-/// Record that a request is about to be sent; false where the operation is no longer in progress, so it must not be.
+/// Record that a request is about to be sent; false where it must not be, because the operation is no longer in progress
+/// or another worker has taken it over.
 pub(crate) async fn record_submission(
     db: &mut Connection,
-    id: &OperationId,
-    submission: Submission,
+    operation: &Operation,
+    submission: Option<Submission>,
 ) -> anyhow::Result<bool> {
-    let sql = "UPDATE operations SET sent = $2, sent_after = $3 WHERE id = $1 AND state = 'in progress'";
-    let after = i64::try_from(submission.after.0).context("record the number of a task")?;
-    let query = sqlx::query(sql).bind(id.as_str()).bind(submission.act.name()).bind(after);
+    let sql = "UPDATE operations SET sent = $2, sent_after = $3 WHERE id = $1 AND state = 'in progress' \
+               AND $4 = (SELECT i.claimed_until FROM service_instances i WHERE i.id = operations.instance_id)";
+    let after = submission.map_or(0, |sent| sent.after.0);
+    let query = sqlx::query(sql)
+        .bind(operation.id.as_str())
+        .bind(submission.map(|sent| sent.act.name()))
+        .bind(i64::try_from(after).context("record the number of a task")?)
+        .bind(operation.claimed_until.0);
     Ok(query.execute(db).await.context("record what is to be sent")?.rows_affected() == 1)
-}
-
-/// Put back what was recorded before a request that, for certain, was not carried out.
-pub(crate) async fn restore_submission(
-    db: &mut Connection,
-    id: &OperationId,
-    before: Option<Submission>,
-) -> anyhow::Result<()> {
-    let sql = "UPDATE operations SET sent = $2, sent_after = $3 WHERE id = $1";
-    let after = i64::try_from(before.map_or(0, |sent| sent.after.0)).context("record the number of a task")?;
-    let query = sqlx::query(sql).bind(id.as_str()).bind(before.map(|sent| sent.act.name())).bind(after);
-    query.execute(db).await.context("record what was not sent")?;
-    Ok(())
 }
 
 /// Say where an operation in progress stands.
@@ -264,6 +259,7 @@ fn operation(row: &SqliteRow) -> anyhow::Result<Operation> {
         submission: submission(row.try_get("sent")?, row.try_get("sent_after")?)?,
         halted,
         deadline_at: Timestamp(row.try_get("deadline_at")?),
+        claimed_until: Timestamp(row.try_get("claimed_until")?),
     })
 }
 

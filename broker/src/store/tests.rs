@@ -130,15 +130,16 @@ async fn an_instance_has_one_operation_at_a_time() {
 async fn a_deletion_halts_the_creation_and_knows_what_it_had_sent() {
     let database = Database::new().await;
     let creation = database.create("i").await;
-    let sent = Submission { act: Act::Deploy, after: TaskId(7) };
-    assert!(operations::record_submission(&mut *database.connection().await, &creation, sent).await.unwrap());
+    let sent = Some(Submission { act: Act::Deploy, after: TaskId(7) });
+    let created = database.in_progress("i").await.unwrap();
+    assert!(operations::record_submission(&mut *database.connection().await, &created, sent).await.unwrap());
 
     database.start("i", Kind::Delete, Some(&creation)).await.unwrap();
 
     let deletion = database.in_progress("i").await.unwrap();
     let halted = deletion.halted.unwrap();
-    assert_eq!((halted.id.clone(), halted.submission), (creation.clone(), Some(sent)));
-    assert!(!operations::record_submission(&mut *database.connection().await, &creation, sent).await.unwrap());
+    assert_eq!((halted.id.clone(), halted.submission), (creation.clone(), sent));
+    assert!(!operations::record_submission(&mut *database.connection().await, &created, None).await.unwrap());
     assert!(!database.finish(&creation).await, "what was halted stays halted");
 
     let mut db = database.connection().await;
@@ -158,10 +159,31 @@ async fn an_instance_is_claimed_once_until_the_lease_ends_or_its_owner_comes_bac
     assert_eq!(due, Some(Timestamp(NOW.0 + 1000)));
     assert_eq!(database.claim("b", Timestamp(NOW.0 + 1000)).await, Some(id("i")));
 
-    let lease = Lease { owner: "a", until: LATER };
-    assert!(!instances::renew(&mut *database.connection().await, &id("i"), lease).await.unwrap());
+    let old = Lease { owner: "a", until: Timestamp(NOW.0 + 1000) };
+    assert!(!instances::renew(&mut *database.connection().await, &id("i"), old, LATER).await.unwrap());
     instances::release_all(&mut *database.connection().await, "b").await.unwrap();
     assert_eq!(database.claim("a", NOW).await, Some(id("i")));
+}
+
+#[tokio::test]
+async fn a_worker_that_overslept_its_lease_sends_and_keeps_nothing() {
+    let database = Database::new().await;
+    database.create("i").await;
+    let sent = Some(Submission { act: Act::Deploy, after: TaskId(0) });
+    let old = Lease { owner: "a", until: Timestamp(NOW.0 + 1000) };
+    database.claim("a", NOW).await.unwrap();
+    let seen_by_old = database.in_progress("i").await.unwrap();
+    database.claim("a", old.until).await.unwrap();
+    let seen_by_new = database.in_progress("i").await.unwrap();
+    let mut db = database.connection().await;
+
+    assert!(!operations::record_submission(&mut db, &seen_by_old, sent).await.unwrap());
+    assert!(!instances::renew(&mut db, &id("i"), old, LATER).await.unwrap());
+    instances::release(&mut db, &id("i"), old).await.unwrap();
+
+    assert!(operations::record_submission(&mut db, &seen_by_new, sent).await.unwrap());
+    let new = Lease { until: seen_by_new.claimed_until, ..old };
+    assert!(instances::renew(&mut db, &id("i"), new, LATER).await.unwrap());
 }
 
 #[tokio::test]
