@@ -10,6 +10,8 @@
 pub(crate) mod log;
 pub(crate) mod range;
 pub(crate) mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -111,10 +113,17 @@ impl Tasks {
         F: Future<Output = Result<String>> + Send + 'static,
     {
         let entry = self.enter(order)?;
-        let (id, stored) = (entry.lock().id, entry.clone());
-        tokio::task::spawn_blocking(move || stored.save()).await.context("store a task")??;
-        let workers = self.workers.clone();
+        let (id, workers) = (entry.lock().id, self.workers.clone());
+        let (tell, told) = oneshot::channel();
+        // All of it is the tracker's: whoever asked may hang up at any moment, and a task that was entered must end.
         self.tracker.spawn(async move {
+            let stored = entry.store().await;
+            let is_stored = stored.is_ok();
+            // Nobody listens where the client has hung up.
+            let _ = tell.send(stored);
+            if !is_stored {
+                return entry.finish(Err(anyhow::anyhow!("the task could not be stored").into())).await;
+            }
             let ran = tokio::select! {
                 biased;
                 () = entry.cancelled.cancelled() => Err(Error::cancelled(id)),
@@ -122,6 +131,7 @@ impl Tasks {
             };
             entry.finish(ran).await;
         });
+        told.await.context("store a task")??;
         Ok(id)
     }
 
@@ -220,6 +230,11 @@ impl Entry {
     fn save(&self) -> anyhow::Result<()> {
         let record = serde_json::to_vec_pretty(&*self.lock())?;
         file::replace(&self.directory.join("task.json"), &record)
+    }
+
+    async fn store(self: &Arc<Self>) -> anyhow::Result<()> {
+        let entry = self.clone();
+        tokio::task::spawn_blocking(move || entry.save()).await.context("store a task")?
     }
 
     fn begin(&self) -> Running {
