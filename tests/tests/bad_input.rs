@@ -98,7 +98,7 @@ async fn deploy(stack: &Stack, name: &str, vm_type: &str) -> Result<Output> {
         "name: {name}
 releases: [{{name: tandem, version: 0.1.0}}]
 stemcells: [{{alias: default, os: ubuntu-jammy, version: \"1.930\"}}]
-update: {{canaries: 1, max_in_flight: 1, canary_watch_time: 100-5000, update_watch_time: 100-5000}}
+update: {{canaries: 1, max_in_flight: 1, canary_watch_time: 100-60000, update_watch_time: 100-60000}}
 instance_groups:
 - name: mysql
   instances: 1
