@@ -27,6 +27,9 @@ pub(crate) use servers::{Answer, Servers, readiness};
 /// How often one act may fail before the operation does.
 pub(crate) const ATTEMPTS: usize = 5;
 
+/// How an operation ends at its deadline, as the user reads it.
+pub(crate) const NOT_IN_TIME: &str = "It did not finish in time.";
+
 /// What the operation wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -151,7 +154,7 @@ pub(crate) fn next_step(desired: &Desired, observed: &Observed) -> Step {
     match step {
         Step::Done | Step::Fail(_) => step,
         step if desired.is_overdue => Step::Fail(Ending {
-            sentence: "It did not finish in time.",
+            sentence: NOT_IN_TIME,
             task: observed.tasks.last().map(|task| task.id),
             cause: format!("the deadline passed; the next step would have been {step:?}"),
         }),

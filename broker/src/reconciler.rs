@@ -4,6 +4,8 @@
 
 mod act;
 mod observe;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,10 +157,18 @@ async fn turn(app: &App, instance: &InstanceId, claimed_until: Timestamp, memory
     if !memory.is_of(&operation.id) || operation.claimed_until != claimed_until {
         return Ok(Turn::Ended);
     }
-    let desired = desired(app, &operation)?;
-    match decide(app, &operation, &desired, memory).await {
-        Ok(step) => act::act(app, &operation, step, memory).await,
-        Err(error) => act::stumble(app, &operation, error, memory).await,
+    match advance(app, &operation, memory).await {
+        // Whatever it stumbles over: every operation ends.
+        Err(error) if Timestamp::now() > operation.deadline_at => act::give_up(app, &operation, &error).await,
+        turn => turn,
+    }
+}
+
+async fn advance(app: &App, operation: &Operation, memory: &mut Memory) -> anyhow::Result<Turn> {
+    let desired = desired(app, operation)?;
+    match decide(app, operation, &desired, memory).await {
+        Ok(step) => act::act(app, operation, step, memory).await,
+        Err(error) => act::stumble(app, operation, error, memory).await,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::bosh::{self, TaskId};
 use crate::catalog::Deployment;
 use crate::clock::Timestamp;
-use crate::lifecycle::{Act, Ending, Step, Submission};
+use crate::lifecycle::{Act, Ending, NOT_IN_TIME, Step, Submission};
 use crate::manifest::{CONFIGURE_ERRAND, MYSQL_GROUP, deployment_name};
 use crate::store::operations::{self, Kind, Operation};
 
@@ -52,6 +52,12 @@ pub(super) async fn stumble(
         tracing::warn!(cause, "the director does not help; trying again");
     }
     wait(app, operation, &why, memory).await
+}
+
+/// The deadline passed, and the broker itself cannot go on.
+pub(super) async fn give_up(app: &App, operation: &Operation, error: &anyhow::Error) -> anyhow::Result<Turn> {
+    let ending = Ending { sentence: NOT_IN_TIME, task: None, cause: format!("{error:#}") };
+    fail(app, operation, &ending).await
 }
 
 /// What the plan of an instance means to the director.
