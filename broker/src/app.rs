@@ -6,7 +6,7 @@ pub(crate) mod fixture;
 use std::time::Duration;
 
 use agent::config::Config;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::agents::Agents;
@@ -14,6 +14,7 @@ use crate::bosh::Director;
 use crate::catalog::Catalog;
 use crate::config::{Properties, Secret};
 use crate::manifest::Manifests;
+use crate::reconciler::TURNS_LIMIT;
 use crate::seal::Sealer;
 use crate::store::Store;
 
@@ -35,6 +36,8 @@ pub(crate) struct App {
     pub(crate) wish: Notify,
     /// An operation in progress was halted.
     pub(crate) halt: Notify,
+    /// Who looks at an operation and acts, now.
+    pub(crate) turns: Semaphore,
     /// Every request that is being carried out, also after its client has hung up.
     pub(crate) requests: TaskTracker,
 }
@@ -64,6 +67,7 @@ impl App {
             operation_timeout: Duration::from_secs(60) * properties.operation_timeout_minutes,
             wish: Notify::new(),
             halt: Notify::new(),
+            turns: Semaphore::new(TURNS_LIMIT),
             requests: TaskTracker::new(),
         })
     }

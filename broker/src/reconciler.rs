@@ -24,9 +24,12 @@ use crate::store::instances::{self, Lease};
 use crate::store::operations::{self, Kind, Operation};
 use observe::Memory;
 
-/// How many operations are worked on at once; more wait their turn.
-const OPERATIONS_LIMIT: usize = 16;
-/// How long a claim outlives a broker that does not renew it. Longer than any turn.
+/// How many operations are worked on at once; more wait for one to end. So few that each gets its turn within its lease,
+/// also from a director that lets every request time out.
+const OPERATIONS_LIMIT: usize = 128;
+/// How many of them look and act at the same moment: what a director can bear.
+pub(crate) const TURNS_LIMIT: usize = 16;
+/// How long a claim outlives a broker that does not renew it. Longer than any turn and the wait for it.
 const LEASE: Duration = Duration::from_secs(300);
 const LEASE_RENEWAL: Duration = Duration::from_secs(60);
 /// The pause between two looks at a running task grows with its age between these bounds.
@@ -105,7 +108,13 @@ async fn work(app: Arc<App>, instance: InstanceId, mut claimed_until: Timestamp,
     let mut memory = Memory::new();
     let mut renewed = Instant::now();
     let ended = loop {
-        match turn(&app, &instance, claimed_until, &mut memory).await {
+        let permit = tokio::select! {
+            permit = app.turns.acquire() => permit,
+            () = stop.cancelled() => break Ok(()),
+        };
+        let turn = turn(&app, &instance, claimed_until, &mut memory).await;
+        drop(permit);
+        match turn {
             Ok(Turn::Ended) => break Ok(()),
             Ok(Turn::Pause(pause)) => tokio::select! {
                 () = tokio::time::sleep(pause) => {}

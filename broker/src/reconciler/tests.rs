@@ -92,3 +92,17 @@ async fn an_operation_whose_plan_left_the_catalog_ends_at_its_deadline() {
     assert!(report.description.contains("did not finish in time"), "{report:?}");
     running.end().await;
 }
+
+#[tokio::test]
+async fn many_operations_that_wait_leave_room_for_one_more() {
+    let running = Running::start().await;
+    for number in 0..40 {
+        running.create(&id(number), SINGLE, LIMIT).await;
+    }
+
+    for number in 0..40 {
+        let was_worked_on = |report: &Report| report.description.contains("waiting for the director");
+        running.until("every operation gets its turn", &id(number), was_worked_on).await;
+    }
+    running.end().await;
+}
