@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, put};
 use axum::{Router, middleware};
+use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::app::App;
@@ -25,6 +26,9 @@ use error::Rejection;
 const BODY_LIMIT: usize = 1024 * 1024;
 /// How long the next piece of a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many requests are carried out at once, also for clients that have hung up; more wait, in order.
+const REQUESTS_LIMIT: usize = 256;
 
 /// Every route.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -41,6 +45,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         )
         .fallback(async || Rejection::no_such_path())
         .method_not_allowed_fallback(async || Rejection::method_not_allowed())
+        .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
