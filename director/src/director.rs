@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_yaml::Value;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::client_address::ClientAddresses;
 use crate::cloud_config::{self, CloudConfig};
@@ -25,6 +28,9 @@ use crate::variables::{self, Variables};
 /// How many VMs of one task are made, asked or ended at the same time.
 pub(crate) const VMS_IN_FLIGHT: usize = 16;
 
+/// How many requests are carried out at the same time; more wait.
+const REQUESTS_IN_FLIGHT: usize = 128;
+
 pub(crate) struct Director {
     pub(crate) config: Config,
     pub(crate) release: Release,
@@ -34,8 +40,15 @@ pub(crate) struct Director {
     pub(crate) cpi: Cpi,
     pub(crate) variables: Variables,
     pub(crate) client_addresses: ClientAddresses,
+    pub(crate) requests: Requests,
     /// Locked as long as this director lives: two directors would remove each other's VMs.
     _state: File,
+}
+
+/// The requests that are being carried out, whether or not their clients still wait.
+pub(crate) struct Requests {
+    pub(crate) running: TaskTracker,
+    pub(crate) places: Arc<Semaphore>,
 }
 
 impl Director {
@@ -57,6 +70,7 @@ impl Director {
             cpi: Cpi::new(layout),
             variables: Variables::open(&config.state)?,
             client_addresses: ClientAddresses::default(),
+            requests: Requests { running: TaskTracker::new(), places: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)) },
             _state: state,
             config,
         })

@@ -1,6 +1,7 @@
 //! The director API. Every route stands on this page; the handlers translate, and what takes time is a task.
 
 mod answer;
+mod carry_out;
 mod configs;
 mod deployments;
 mod disks;
@@ -22,14 +23,14 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::director::Director;
 
 /// No manifest and no config is larger.
 const LARGEST_BODY: usize = 4 << 20;
-/// Handlers only read and write the director's memory, so this is generous.
+/// Handlers only read and write the director's memory, so this is generous. It is the client's patience: the request is
+/// carried out all the same.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
 type App = Arc<Director>;
@@ -72,7 +73,7 @@ pub(crate) fn router(director: App) -> Router {
         .fallback(answer::no_endpoint)
         .method_not_allowed_fallback(answer::no_endpoint)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn_with_state(director.clone(), carry_out::carry_out))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST_REQUEST))
-        .layer(CatchPanicLayer::new())
         .with_state(director)
 }

@@ -61,10 +61,18 @@ async fn serve(path: &Path) -> Result<()> {
 
     stop.cancel();
     loops.close();
-    if timeout(GRACE, async { tokio::join!(loops.wait(), director.tasks.close()) }).await.is_err() {
+    if timeout(GRACE, end_work(&director, &loops)).await.is_err() {
         tracing::warn!("tasks are still running; they are errors at the next start");
     }
     served.context("serve the director API")
+}
+
+/// In this order: the loops and the requests may still begin tasks.
+async fn end_work(director: &Director, loops: &TaskTracker) {
+    loops.wait().await;
+    director.requests.running.close();
+    director.requests.running.wait().await;
+    director.tasks.close().await;
 }
 
 /// Bound before anything is made, so that a taken port leaves nothing behind.

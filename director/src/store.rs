@@ -64,7 +64,9 @@ impl Store {
         self.read().deployment(name).cloned()
     }
 
-    /// Change what is remembered. Nothing changes when `change` refuses or the disk does.
+    /// Change what is remembered. Nothing changes when `change` refuses or the disk does. Not to be dropped in the middle,
+    /// because the disk would then know what the memory does not: whoever calls runs in a task of its own (every handler
+    /// does, see `http::carry_out`).
     pub(crate) async fn write<T>(&self, change: impl FnOnce(&mut Model) -> BoshResult<T>) -> BoshResult<T> {
         let _writer = self.writer.lock().await;
         let before = self.read();

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod answer;
+mod cut;
 mod deployments;
 mod fixture;
 mod instances;
