@@ -34,7 +34,7 @@ use record::{Filter, Kind, Record, State};
 const WORKERS: usize = 32;
 /// How many tasks may wait for a worker.
 const QUEUE: usize = 4096;
-/// How many tasks are remembered after their end.
+/// How many tasks of each kind are remembered, as in BOSH.
 const KEPT: usize = 2000;
 /// A task's `result` is this long at most; the whole text is in its events.
 const RESULT_LENGTH: usize = 128;
@@ -112,12 +112,12 @@ impl Tasks {
         W: FnOnce(Running) -> F + Send + 'static,
         F: Future<Output = Result<String>> + Send + 'static,
     {
-        let entry = self.enter(order)?;
+        let (entry, forgotten) = self.enter(order)?;
         let (id, workers) = (entry.lock().id, self.workers.clone());
         let (tell, told) = oneshot::channel();
         // All of it is the tracker's: whoever asked may hang up at any moment, and a task that was entered must end.
         self.tracker.spawn(async move {
-            let stored = entry.store().await;
+            let stored = entry.store(forgotten).await;
             let is_stored = stored.is_ok();
             // Nobody listens where the client has hung up.
             let _ = tell.send(stored);
@@ -170,18 +170,22 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
-    fn enter(&self, order: Order) -> Result<Arc<Entry>> {
+    /// The new entry, and the old ones that it displaces. Nothing is done on the disk yet: the entries are locked.
+    fn enter(&self, order: Order) -> Result<(Arc<Entry>, Vec<Arc<Entry>>)> {
         let mut entries = self.lock();
         let waiting = entries.values().filter(|entry| !entry.lock().state.is_final()).count();
         if waiting >= QUEUE {
             return Err(anyhow::anyhow!("{waiting} tasks are waiting already; try again when some have ended").into());
         }
-        forget_old(&mut entries);
         let id = entries.last_key_value().map_or(1, |(last, _)| last + 1);
+        let records = entries.values().map(|entry| entry.lock());
+        let of_kind: Vec<(u64, State)> =
+            records.filter(|record| record.kind == order.kind).map(|r| (r.id, r.state)).collect();
+        let forgotten =
+            record::superfluous(&of_kind, KEPT - 1).into_iter().filter_map(|old| entries.remove(&old)).collect();
         let entry = Arc::new(Entry::new(queued(id, order), self.directory.join(id.to_string())));
-        entry.prepare()?;
         entries.insert(id, entry.clone());
-        Ok(entry)
+        Ok((entry, forgotten))
     }
 
     /// A real director whose worker died leaves an error without a result and without an error in the events: that is
@@ -227,14 +231,25 @@ impl Entry {
         ["event", "result", "debug"].iter().try_for_each(|output| file::append(&self.directory.join(output), b""))
     }
 
+    fn remove_outputs(&self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %error, "cannot remove the outputs of an old task");
+        }
+    }
+
     fn save(&self) -> anyhow::Result<()> {
         let record = serde_json::to_vec_pretty(&*self.lock())?;
         file::replace(&self.directory.join("task.json"), &record)
     }
 
-    async fn store(self: &Arc<Self>) -> anyhow::Result<()> {
+    /// Bring it to the disk, and what it displaces from there.
+    async fn store(self: &Arc<Self>, displaced: Vec<Arc<Self>>) -> anyhow::Result<()> {
         let entry = self.clone();
-        tokio::task::spawn_blocking(move || entry.save()).await.context("store a task")?
+        let store = move || {
+            displaced.iter().for_each(|entry| entry.remove_outputs());
+            entry.prepare().and_then(|()| entry.save())
+        };
+        tokio::task::spawn_blocking(store).await.context("store a task")?
     }
 
     fn begin(&self) -> Running {
@@ -308,18 +323,6 @@ fn queued(id: u64, order: Order) -> Record {
 /// A directory without a readable record is one whose task was never answered for.
 fn read(directory: &Path) -> Option<Record> {
     serde_json::from_slice(&std::fs::read(directory.join("task.json")).ok()?).ok()
-}
-
-fn forget_old(entries: &mut BTreeMap<u64, Arc<Entry>>) {
-    while entries.len() >= KEPT {
-        let Some(oldest) = entries.iter().find(|(_, entry)| entry.lock().state.is_final()).map(|(id, _)| *id) else {
-            return;
-        };
-        let Some(entry) = entries.remove(&oldest) else { return };
-        if let Err(error) = std::fs::remove_dir_all(&entry.directory) {
-            tracing::warn!(task_id = oldest, %error, "cannot remove the outputs of an old task");
-        }
-    }
 }
 
 fn shorten(text: String) -> String {

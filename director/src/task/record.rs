@@ -1,4 +1,4 @@
-//! What is kept of a task, and which tasks a list shows.
+//! What is kept of a task, which tasks a list shows, and which are forgotten.
 
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,12 @@ pub(crate) fn select(records: impl Iterator<Item = Record>, filter: &Filter) -> 
     chosen
 }
 
+/// Which tasks are forgotten so that `kept` of them stay: the oldest that have ended. All are of one kind, oldest first.
+pub(crate) fn superfluous(tasks: &[(u64, State)], kept: usize) -> Vec<u64> {
+    let ended = tasks.iter().filter(|(_, state)| state.is_final()).map(|(id, _)| *id);
+    ended.take(tasks.len().saturating_sub(kept)).collect()
+}
+
 impl Filter {
     fn admits(&self, record: &Record) -> bool {
         (self.states.is_empty() || self.states.iter().any(|state| state == record.state.name()))
@@ -151,6 +157,14 @@ mod tests {
         ];
         for (filter, expected) in table {
             assert_eq!(chosen(&filter), expected, "{filter:?}");
+        }
+    }
+    #[test]
+    fn the_oldest_ended_tasks_are_forgotten_and_never_one_that_runs() {
+        let tasks =
+            [(1, State::Processing), (4, State::Done), (5, State::Error), (9, State::Cancelled), (12, State::Done)];
+        for (kept, expected) in [(5, vec![]), (4, vec![4]), (2, vec![4, 5, 9]), (0, vec![4, 5, 9, 12])] {
+            assert_eq!(superfluous(&tasks, kept), expected, "{kept}");
         }
     }
 }
