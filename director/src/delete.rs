@@ -35,6 +35,6 @@ async fn forget(director: &Director, name: &str) -> Result<()> {
         })
         .await?;
     // What other deployments cannot be served with is not this one's failure; the health loop reports it.
-    director.client_addresses.follow(&director.store.read()).await;
+    director.client_addresses.follow(&director.store).await;
     Ok(())
 }

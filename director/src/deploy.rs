@@ -73,7 +73,7 @@ pub(crate) async fn deploy(director: Arc<Director>, task: Running, order: Order)
     let Some(mut prepared) = prepared else { return Ok(result) };
     let subject = Subject { director: &director, task: &task, deployment: &order.deployment };
 
-    if let Some(cause) = director.client_addresses.follow(&director.store.read()).await.remove(&order.deployment) {
+    if let Some(cause) = director.client_addresses.follow(&director.store).await.remove(&order.deployment) {
         return Err(cause.context("serve the stable client address of the deployment").into());
     }
     delete_obsolete(subject, &prepared.obsolete).await?;

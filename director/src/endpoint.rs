@@ -31,9 +31,9 @@ const QUEUE_LENGTH: u32 = 4096;
 /// Out of file descriptors: time for some connections to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening address. Dropping it stops it and cuts its connections.
+/// A listening address.
 pub(crate) struct Endpoint {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Endpoint {
@@ -52,7 +52,12 @@ impl Endpoint {
         let mut tasks = JoinSet::new();
         tasks.spawn(prober.run());
         tasks.spawn(accept(listener, Forwarder { port, demand, view }));
-        Ok(Endpoint { _tasks: tasks })
+        Ok(Endpoint { tasks })
+    }
+
+    /// Cut its connections, and return when the address is free: whoever only drops it frees it some time later.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn clear_half_made_vms(director: &Director) -> anyhow::Result<(
 
 async fn round(director: &Arc<Director>, attempts: &mut BTreeMap<String, Attempt>) {
     let model = director.store.read();
-    for (deployment, error) in director.client_addresses.follow(&model).await {
+    for (deployment, error) in director.client_addresses.follow(&director.store).await {
         tracing::warn!(
             deployment,
             error = format!("{error:#}"),

@@ -46,7 +46,7 @@ async fn serve(path: &Path) -> Result<()> {
     let director = Arc::new(Director::open(config)?);
     director.store.write(name_director).await?;
     resurrect::clear_half_made_vms(&director).await.context("remove VMs that no instance owns")?;
-    for (deployment, error) in director.client_addresses.follow(&director.store.read()).await {
+    for (deployment, error) in director.client_addresses.follow(&director.store).await {
         tracing::warn!(deployment, error = format!("{error:#}"), "cannot serve a client address yet");
     }
 

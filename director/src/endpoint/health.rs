@@ -18,7 +18,7 @@ pub(super) const HELD_PAUSE: Duration = Duration::from_millis(10);
 const OPEN_PAUSE: Duration = Duration::from_millis(250);
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// The time for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Once one instance is healthy the others get only this much longer: a client must not wait a second for the hanging
 /// agent of a follower, yet a second leader that answers at all is heard.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(100);

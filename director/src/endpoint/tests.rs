@@ -1,6 +1,6 @@
 //! The client address in front of small instances: an HTTPS server for the health, and a server that says its name.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -14,11 +14,15 @@ const HEALTH_PORT: u16 = 28210;
 const PORT: u16 = 28211;
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// So many rounds of questions would have let a connection through that had to be let through.
+const ROUNDS: u64 = 5;
 
 /// A VM with an agent and a server.
 struct Instance {
     address: Ipv4Addr,
-    status: Arc<AtomicU16>,
+    /// 0: it does not answer.
+    status: watch::Sender<u16>,
+    asked: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -26,15 +30,17 @@ impl Instance {
     async fn start(address: [u8; 4], status: u16) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let address = Ipv4Addr::from(address);
-        let status = Arc::new(AtomicU16::new(status));
+        let (status, shown) = watch::channel(status);
+        let asked = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         let certificate = rcgen::generate_simple_self_signed(["agent".to_owned()]).unwrap();
         let key = certificate.signing_key.serialize_pem().into_bytes();
         let tls = RustlsConfig::from_pem(certificate.cert.pem().into_bytes(), key).await.unwrap();
-        let shown = status.clone();
-        let answer = async move || match shown.load(Ordering::SeqCst) {
-            0 => std::future::pending().await,
-            status => (StatusCode::from_u16(status).unwrap(), "words"),
+        let count = asked.clone();
+        let answer = async move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            let status = *shown.clone().wait_for(|status| *status != 0).await.unwrap();
+            (StatusCode::from_u16(status).unwrap(), "words")
         };
         let router = Router::new().route("/v1/leader", get(answer));
         let health = std::net::TcpListener::bind((address, HEALTH_PORT)).unwrap();
@@ -43,18 +49,28 @@ impl Instance {
         tasks.spawn(async move { server.serve(router.into_make_service()).await.unwrap() });
         let listener = listen(SocketAddrV4::new(address, PORT)).unwrap();
         tasks.spawn(echo(listener, address));
-        Self { address, status, _tasks: tasks }
+        Self { address, status, asked, _tasks: tasks }
     }
 
     fn answers(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
+        self.status.send_replace(status);
+    }
+
+    /// So many more rounds of questions have come by.
+    async fn until_asked(&self, rounds: u64) {
+        let wanted = self.asked.load(Ordering::SeqCst) + rounds;
+        let deadline = Instant::now() + PATIENCE;
+        while self.asked.load(Ordering::SeqCst) < wanted {
+            assert!(Instant::now() < deadline, "nobody asks");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }
 
 /// An address of this run of the tests: another run at the same time has others.
 fn local(last: u8) -> [u8; 4] {
     let [.., high, low] = std::process::id().to_be_bytes();
-    [127, 0xc0 | high & 0x3f, low, last]
+    [127, 32 | high & 0x1f, low, last]
 }
 
 /// Say the name, then everything that is said.
@@ -91,6 +107,12 @@ async fn assert_open(stream: &mut TcpStream) {
     assert_eq!(&echo, b"ping");
 }
 
+/// Neither forwarded nor cut, although rounds of questions came by since it was made.
+fn assert_held(stream: &TcpStream) {
+    let silence = stream.try_read(&mut [0]);
+    assert_eq!(silence.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
 async fn assert_cut(stream: &mut TcpStream) {
     let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await.unwrap();
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
@@ -120,10 +142,9 @@ async fn a_connection_waits_until_somebody_is_healthy() {
 
     let (connected, ()) = tokio::join!(connect(local(101)), async {
         targets.send_replace(vec![a.address]);
-        // Refused at least once before it becomes healthy.
-        let mut early = TcpStream::connect((Ipv4Addr::from(local(101)), PORT)).await.unwrap();
-        let silence = tokio::time::timeout(Duration::from_millis(50), early.read(&mut [0])).await;
-        assert!(silence.is_err(), "nobody may answer yet: {silence:?}");
+        let early = TcpStream::connect((Ipv4Addr::from(local(101)), PORT)).await.unwrap();
+        a.until_asked(ROUNDS).await;
+        assert_held(&early);
         a.answers(200);
     });
 
@@ -139,9 +160,9 @@ async fn two_healthy_instances_get_nobody() {
     b.answers(200);
 
     assert_cut(&mut established).await;
-    let mut waiting = TcpStream::connect((Ipv4Addr::from(local(102)), PORT)).await.unwrap();
-    let silence = tokio::time::timeout(Duration::from_millis(100), waiting.read(&mut [0])).await;
-    assert!(silence.is_err(), "{silence:?}");
+    let waiting = TcpStream::connect((Ipv4Addr::from(local(102)), PORT)).await.unwrap();
+    a.until_asked(ROUNDS).await;
+    assert_held(&waiting);
     a.answers(503);
     assert_eq!(connect(local(102)).await.0, b.address);
 }
@@ -150,13 +171,18 @@ async fn two_healthy_instances_get_nobody() {
 async fn a_hanging_follower_delays_nobody_and_a_short_silence_of_the_leader_cuts_nobody() {
     let (a, b) = (Instance::start(local(6), 200).await, Instance::start(local(7), 0).await);
     let (_endpoint, _targets) = endpoint(local(103), &[&a, &b]).await;
-    let before = Instant::now();
     let (_, mut established) = connect(local(103)).await;
-    assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
+    let before = Instant::now();
+    for _ in 0..10 {
+        connect(local(103)).await;
+    }
+    assert!(before.elapsed() < 10 * health::ANSWER_TIMEOUT, "each of them waited for the follower");
 
     a.answers(0);
-    let held = tokio::time::timeout(Duration::from_millis(1500), connect(local(103))).await;
-    assert!(held.is_err(), "a new connection needs an answer");
+    let new = TcpStream::connect((Ipv4Addr::from(local(103)), PORT)).await.unwrap();
+    // When the second question is asked, a whole round was unanswered.
+    a.until_asked(2).await;
+    assert_held(&new);
     assert_open(&mut established).await;
     a.answers(200);
 
@@ -165,7 +191,7 @@ async fn a_hanging_follower_delays_nobody_and_a_short_silence_of_the_leader_cuts
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named_and_a_dropped_endpoint_cuts_its_connections() {
+async fn a_taken_address_is_named_and_a_stopped_endpoint_cuts_its_connections() {
     let a = Instance::start(local(8), 200).await;
     let (running, _targets) = endpoint(local(104), &[&a]).await;
     let (_, mut established) = connect(local(104)).await;
@@ -174,7 +200,7 @@ async fn a_taken_address_is_named_and_a_dropped_endpoint_cuts_its_connections() 
     let second = Endpoint::start(Ipv4Addr::from(local(104)), PORT, health, targets).await;
     assert!(format!("{:#}", second.err().unwrap()).contains("cannot be used, somebody may listen there"));
 
-    drop(running);
+    running.stop().await;
 
     assert_cut(&mut established).await;
 }
