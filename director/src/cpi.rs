@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::vm::marked;
 use crate::vm::protocol::{self, Request};
 
 /// The director gives an agent 5 s to say how it is.
@@ -168,6 +169,11 @@ impl Cpi {
         cancelled: CancellationToken,
     ) -> anyhow::Result<ErrandOutput> {
         errand::run(&self.layout, cid, errand, cancelled).await
+    }
+
+    /// End the errands that a director left running when it died. To be called before any task runs.
+    pub(crate) async fn end_errands(&self) -> anyhow::Result<()> {
+        marked::kill_errands(&process::list(&self.layout)?).await
     }
 
     /// The size is not enforced: a disk is a directory, and grows as far as the file system below it.

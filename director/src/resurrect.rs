@@ -1,6 +1,6 @@
 //! The health loop, the stand-in for BOSH's Health Monitor: a VM that should be there and is gone is made again, with
-//! the same disk and address, in a task of its own. The loop takes no input but what is remembered and what the CPI
-//! sees, so any round may be lost.
+//! the same disk and address, and one whose jobs a broken-off task left stopped is started; each in a task of its own.
+//! The loop takes no input but what is remembered and what the CPI sees, so any round may be lost.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::cpi::VmState;
+use crate::cpi::{ProcessState, VmState};
 use crate::deploy::turn::Subject;
 use crate::director::{Director, VMS_IN_FLIGHT, side_by_side};
 use crate::error::Result;
@@ -133,22 +133,30 @@ async fn scan_and_fix(director: Arc<Director>, task: Running, name: String) -> R
     Ok("scan and fix complete".to_owned())
 }
 
-/// The instances that were up once, should have a VM and have none.
+/// The instances that were up once, should run, and do not: without a VM, or with stopped jobs.
 async fn lost(director: &Director, deployment: &Deployment) -> Vec<Instance> {
     let mut lost = Vec::new();
     for instance in &deployment.instances {
         let expects_vm = instance.state != DesiredState::Detached && instance.applied.is_some();
-        if expects_vm && !has_vm(director, instance).await {
+        // What a first deploy that failed leaves is not started behind the operator's back.
+        let expects_jobs = instance.state == DesiredState::Started && deployment.deployed.is_some();
+        if expects_vm && !is_well(director, instance, expects_jobs).await {
             lost.push(instance.clone());
         }
     }
     lost
 }
 
-async fn has_vm(director: &Director, instance: &Instance) -> bool {
-    match &instance.vm {
+async fn is_well(director: &Director, instance: &Instance, expects_jobs: bool) -> bool {
+    let Some(vm) = &instance.vm else { return false };
+    match director.cpi.vm_state(&vm.cid).await {
+        VmState::Missing => false,
         // To replace a VM kills what is left of it, so a VM that is only slow is left to the operator.
-        Some(vm) => director.cpi.vm_state(&vm.cid).await != VmState::Missing,
-        None => false,
+        VmState::Silent => true,
+        // The supervisor starts again what failed. Stopped is only what somebody stopped, and a restart or an update
+        // that came to its end has started it again: the director died in between.
+        VmState::Present { processes } => {
+            !expects_jobs || processes.iter().all(|process| process.state != ProcessState::Stopped)
+        }
     }
 }

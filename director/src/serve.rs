@@ -45,6 +45,7 @@ async fn serve(path: &Path) -> Result<()> {
     let address = listener.local_addr().context("read the address of the listener")?;
     let director = Arc::new(Director::open(config)?);
     director.store.write(name_director).await?;
+    director.cpi.end_errands().await?;
     resurrect::clear_half_made_vms(&director).await.context("remove VMs that no instance owns")?;
     for (deployment, error) in director.client_addresses.follow(&director.store).await {
         tracing::warn!(deployment, error = format!("{error:#}"), "cannot serve a client address yet");

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ErrandOutput, Layout};
 use crate::vm::description::environment;
+use crate::vm::marked::ERRAND_MARK;
 
 /// As the BOSH agent: SIGTERM, and SIGKILL this much later.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +56,7 @@ fn start(layout: &Layout, cid: &str, errand: &str) -> anyhow::Result<Child> {
         .arg(dir.config(errand))
         .env_clear()
         .envs(environment(cid))
+        .env(ERRAND_MARK, cid)
         .current_dir(dir.root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

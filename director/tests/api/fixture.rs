@@ -15,7 +15,13 @@ jobs:
 ";
 
 pub(crate) const PROGRAMS: [(&str, &str); 5] = [
-    ("server", "exec sleep 100000"),
+    (
+        "server",
+        "end() { touch data/is-ending; while [ -e data/slow-to-end ]; do sleep 0.02; done; kill $!; exit 0; }
+trap end TERM
+sleep 100000 &
+while :; do wait; done",
+    ),
     ("broken", "exit 1"),
     ("fix", "echo fixed; echo \"$1 $2\" >&2"),
     ("fail", "echo not today; exit 7"),

@@ -179,6 +179,7 @@ async fn a_director_that_was_killed_finds_its_vms_again_and_its_tasks_are_errors
     let id = task_id(&world.begin_errand("slow", r#"[{"group":"mysql","id":"0"}]"#).await);
     until("the errand runs", || begun.exists()).await;
 
+    assert!(!world.errand_processes().is_empty());
     world.kill();
     let half_made = world.path("state/vms/vm-half-made");
     std::fs::create_dir(&half_made).unwrap();
@@ -186,6 +187,7 @@ async fn a_director_that_was_killed_finds_its_vms_again_and_its_tasks_are_errors
 
     let task = world.get(&format!("/tasks/{id}")).await;
     assert_eq!((&task["state"], &task["deployment"]), (&json!("error"), &json!("d")));
+    assert_eq!(world.errand_processes(), [0; 0], "an errand does not outlive its task");
     assert_eq!(world.get("/locks").await, json!([]));
     assert!(!half_made.exists());
     let after = world.instances().await;
@@ -215,4 +217,41 @@ async fn the_output_of_a_task_is_read_piece_by_piece() {
     assert_eq!((debug.status, &debug.headers["content-type"].to_str().unwrap()[..10]), (StatusCode::OK, "text/plain"));
     let none = world.send(Method::GET, &format!("/tasks/{}/output?type=cpi", task.id)).await;
     assert_eq!(none.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_deploy_that_the_directors_end_broke_off_is_an_error_without_a_result_and_without_an_error_event() {
+    let mut world = pair().await;
+    let stuck = manifest(2, "{}").replace("{name: fix, release: tandem}", "{name: broken, release: tandem}");
+    let id = task_id(&world.send_yaml(Method::POST, "/deployments", &stuck).await);
+    let events = world.path(&format!("state/tasks/{id}/event"));
+    until("it updates an instance", || std::fs::read_to_string(&events).unwrap().contains("(canary)")).await;
+
+    world.kill();
+    world.start().await;
+
+    let task = world.get(&format!("/tasks/{id}")).await;
+    assert_eq!((&task["state"], &task["result"]), (&json!("error"), &Value::Null));
+    let events = world.send(Method::GET, &format!("/tasks/{id}/output?type=event")).await.text;
+    assert!(!events.contains("error"), "{events}");
+    assert_eq!(world.deploy(&manifest(2, "{}")).await.state, "done", "it may be asked for again");
+}
+
+#[tokio::test]
+async fn jobs_that_a_broken_off_restart_left_stopped_are_started_and_stopped_ones_are_not() {
+    let mut world = pair().await;
+    assert_eq!(world.run(Method::POST, &format!("{GROUP}/1/actions/stop")).await.state, "done");
+    let vm = world.vm(&world.instances().await[0]);
+    std::fs::write(vm.join("data/slow-to-end"), "").unwrap();
+    world.send_yaml(Method::POST, &format!("{GROUP}/0/actions/restart"), "").await;
+    until("its job is being stopped", || vm.join("data/is-ending").exists()).await;
+
+    world.kill();
+    std::fs::remove_file(vm.join("data/slow-to-end")).unwrap();
+    world.start().await;
+
+    world.instances_when(|now| now[0]["job_state"] == "running").await;
+    let (started, stopped) = ((json!("started"), json!("running")), (json!("stopped"), json!("stopped")));
+    assert_eq!(states(&world).await, [started, stopped]);
+    assert!(world.get("/tasks?verbose=2").await.to_string().contains("scan and fix"));
 }

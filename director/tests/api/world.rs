@@ -210,6 +210,17 @@ impl World {
         self.path("state/vms").join(instance["vm_cid"].as_str().expect("it has a VM"))
     }
 
+    /// The processes of the VMs of this director that are errands.
+    pub(crate) fn errand_processes(&self) -> Vec<i32> {
+        let vms: Vec<String> = file_names(&self.path("state/vms"));
+        let is_errand = |pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let environment = String::from_utf8_lossy(&environment);
+            vms.iter().any(|cid| environment.contains(&format!("TANDEM_ERRAND_VM_CID={cid}")))
+        };
+        processes().into_iter().filter(is_errand).collect()
+    }
+
     /// `kill -9` of everything that a VM is.
     pub(crate) fn kill_vm(&self, instance: &Value) {
         kill_supervisors(&self.vm(instance));
@@ -229,6 +240,10 @@ impl Drop for World {
         if let Some(mut program) = self.program.take() {
             let _ = program.kill();
             let _ = program.wait();
+        }
+        // They have process groups of their own.
+        for pid in self.errand_processes().into_iter().filter_map(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
         kill_supervisors(&self.path("state"));
     }
@@ -264,6 +279,11 @@ fn kill_supervisors(below: &Path) {
 }
 
 fn processes() -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    file_names(Path::new("/proc")).iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// None when there is no such directory.
+fn file_names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
