@@ -33,6 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening address.
 pub(crate) struct Endpoint {
+    listener: Arc<TcpListener>,
     tasks: JoinSet<()>,
 }
 
@@ -48,16 +49,21 @@ impl Endpoint {
             format!("the client address {address}:{port} cannot be used, somebody may listen there")
         })?;
         let demand = Arc::new(Demand::default());
+        let listener = Arc::new(listener);
         let (prober, view) = Prober::new(format!("{address}:{port}"), health, targets, demand.clone())?;
         let mut tasks = JoinSet::new();
         tasks.spawn(prober.run());
-        tasks.spawn(accept(listener, Forwarder { port, demand, view }));
-        Ok(Endpoint { tasks })
+        tasks.spawn(accept(listener.clone(), Forwarder { port, demand, view }));
+        Ok(Endpoint { listener, tasks })
     }
 
     /// Cut its connections, and return when the address is free: whoever only drops it frees it some time later.
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
+        // To close it is not enough: a process that is being started has a copy until its program runs.
+        if let Err(error) = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both) {
+            tracing::warn!("cannot stop listening on a client address: {error}");
+        }
     }
 }
 
@@ -78,7 +84,7 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-async fn accept(listener: TcpListener, forwarder: Forwarder) {
+async fn accept(listener: Arc<TcpListener>, forwarder: Forwarder) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
     let mut connections = JoinSet::new();
     loop {
