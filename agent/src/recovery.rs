@@ -56,10 +56,9 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
     let facts = agent.database.facts().await?;
     let marker = agent.marker.read();
     // An adopted server may be what it was all the time; so may one that a command has changed since.
-    let is_running = |channel: &crate::mysql::Channel| channel.is_applier_running;
     match (marker, &facts.channel) {
-        (None | Some(Marker::Leader), _) if !facts.is_read_only => return Ok(Recovery::Open),
-        (Some(Marker::Follower { .. }), Some(channel)) if is_running(channel) => return Ok(Recovery::Follow),
+        (_, _) if !facts.is_read_only => return keep_writable(agent, marker).await,
+        (Some(Marker::Follower { .. }), Some(channel)) if channel.is_applier_running => return Ok(Recovery::Follow),
         (Some(Marker::Follower { .. }), None) => {
             return Ok(Recovery::Stay("it never followed; run configure-leader-follower"));
         }
@@ -69,6 +68,10 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
     match recovery {
         Recovery::Open => {
             agent.database.open().await?;
+            // A promotion that was cut off: the marker comes after everything was applied and replication stopped.
+            if facts.channel.is_some() {
+                agent.database.forget_replication().await?;
+            }
             agent.database.start_events().await?;
         }
         Recovery::Follow => agent.database.start_replication().await?,
@@ -76,4 +79,12 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
         Recovery::Wait(_) | Recovery::Stay(_) => {}
     }
     Ok(recovery)
+}
+
+/// A demotion that was cut off has removed the marker of a server that still leads.
+async fn keep_writable(agent: &Agent, marker: Option<Marker>) -> Result<Recovery> {
+    if marker.is_none() && fence::may_lead(agent.fence_view().await).is_ok() {
+        agent.marker.write(Marker::Leader)?;
+    }
+    Ok(Recovery::Open)
 }

@@ -150,6 +150,22 @@ async fn make_read_only_ends_open_transactions_and_waits_for_the_follower() {
 }
 
 #[tokio::test]
+async fn a_long_statement_does_not_hold_a_demotion_up() {
+    let (first, second) = configured().await;
+    first.client.put_user("binding", &user("p")).await.unwrap();
+    let mut writer = first.connect("binding", &user("p")).await.unwrap();
+    writer.execute("CREATE TABLE t (i INT)").await.unwrap();
+    let statement = tokio::spawn(async move { writer.execute("INSERT INTO t SELECT SLEEP(60)").await.is_ok() });
+    first.until_number("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='User sleep'", 1).await;
+
+    run(&first, Command::MakeReadOnly).await.unwrap();
+
+    assert!(!statement.await.unwrap());
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM service_db.t").await, 0);
+}
+
+#[tokio::test]
 async fn both_writable_is_left_to_a_human() {
     let (first, second) = configured().await;
     second.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0").await;

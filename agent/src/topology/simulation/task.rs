@@ -253,8 +253,18 @@ impl World {
         let view = task.view.unwrap_or(fence::Peer::Silent);
         let verdict = fence::after_start(self.nodes[node].marker, view);
         self.nodes[node].needs_recovery = matches!(verdict, Recovery::Wait(_));
+        if self.nodes[node].is_writable {
+            self.nodes[node].needs_recovery = false;
+            if self.nodes[node].marker.is_none() && fence::may_lead(view).is_ok() {
+                self.nodes[node].marker = Some(Marker::Leader);
+            }
+            return;
+        }
         match verdict {
-            Recovery::Open => self.open(node),
+            Recovery::Open => {
+                self.open(node);
+                self.nodes[node].channel = None;
+            }
             Recovery::Follow => self.replica(node, |replica| (replica.receives, replica.applies) = (true, true)),
             Recovery::Forget(_) => self.nodes[node].marker = None,
             Recovery::Wait(_) | Recovery::Stay(_) => {}
