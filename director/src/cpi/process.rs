@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::process::Command;
 
 use super::{Job, Layout, VmOrder, files};
+use crate::file;
 use crate::vm::description::{DescribedJob, Description, VmDir, environment};
 use crate::vm::marked;
 use crate::vm::protocol::{self, Request, SocketPath};
@@ -77,14 +78,15 @@ pub(super) async fn delete_vm(layout: &Layout, cid: &str) -> anyhow::Result<()> 
     files::remove_dir(dir.root()).await
 }
 
-/// Write the jobs' documents and forget jobs that are no longer there.
+/// Write the jobs' documents and forget jobs that are no longer there. A VM does not outlive the machine's power, and
+/// neither must they.
 pub(super) fn configure(layout: &Layout, cid: &str, address: Ipv4Addr, jobs: &[Job]) -> anyhow::Result<()> {
     let dir = layout.vm(cid)?;
     for job in jobs {
         checked(&job.name)?;
         let text = serde_json::to_vec_pretty(&job.config).context("write a job's configuration")?;
         files::make_dir(&dir.jobs().join(&job.name))?;
-        files::write_secret(&dir.config(&job.name), &text)?;
+        file::replace_unflushed(&dir.config(&job.name), &text)?;
         files::make_dir(&dir.log().join(&job.name))?;
     }
     for entry in std::fs::read_dir(dir.jobs()).context("list the jobs of the VM")? {
@@ -94,7 +96,7 @@ pub(super) fn configure(layout: &Layout, cid: &str, address: Ipv4Addr, jobs: &[J
         }
     }
     let description = serde_json::to_vec_pretty(&layout.describe(cid, address, jobs)).context("describe the VM")?;
-    files::write_secret(&dir.description(), &description)
+    file::replace_unflushed(&dir.description(), &description)
 }
 
 /// Every VM that has a directory. Looking for marked processes instead would find the VMs of other directors on this
