@@ -45,7 +45,7 @@ async fn an_instance_is_stopped_started_and_recreated_in_both_forms() {
     let id = before[1]["id"].as_str().unwrap();
     assert_eq!(world.run(Method::POST, &format!("{GROUP}/{id}/actions/recreate")).await.state, "done");
     let after = world.instances().await;
-    assert_eq!(after[0], world.instances().await[0]);
+    assert_eq!(after[0]["vm_cid"], between[0]["vm_cid"]);
     assert_ne!(after[1]["vm_cid"], between[1]["vm_cid"]);
     for key in ["id", "index", "az", "ips", "disk_cids"] {
         assert_eq!(after[1][key], before[1][key], "{key}");
