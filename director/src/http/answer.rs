@@ -1,8 +1,11 @@
 //! How a real director answers: JSON under `text/html`, 302 to a task, its own words for what is not there.
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::error::{Code, Error};
@@ -80,8 +83,22 @@ pub(super) fn utf8(body: &[u8]) -> Result<&str, Error> {
 }
 
 /// A real director answers 500 with an empty body to a JSON body that it cannot read.
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|_| Refusal::Empty(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+/// The query, or a refusal in the form of every other one.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match axum::extract::Query::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(cause) => Err(Error::new(Code::ValidationInvalid, cause.body_text()).into()),
+        }
+    }
 }
 
 fn refuse(error: &Error) -> Response {

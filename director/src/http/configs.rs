@@ -1,7 +1,7 @@
 //! The cloud config, under its old route (`/cloud_configs`) and under `/configs`.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::App;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Query};
 use crate::clock;
 use crate::cloud_config;
 use crate::error::{Code, Error, Result};

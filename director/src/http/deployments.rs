@@ -1,13 +1,13 @@
 //! `/deployments`.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Query};
 use super::requester::Requester;
 use crate::deploy::{self, Change, Order};
 use crate::error::{Code, Error, Result};

@@ -1,12 +1,12 @@
 //! Orphaned disks, VMs by their CID, `clean-up`.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Query};
 use super::requester::Requester;
 use crate::artifacts;
 use crate::task::record::Kind;

@@ -1,11 +1,11 @@
 //! `/deployments/D/instances` and `/deployments/D/vms`: plain at once, `format=full` as a task that asks the VMs.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::App;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Query};
 use super::requester::Requester;
 use crate::task::record::Kind;
 use crate::vitals::{self, Lines};
@@ -18,11 +18,11 @@ pub(super) struct FormatQuery {
 type Format = Query<FormatQuery>;
 
 pub(super) async fn instances(app: State<App>, who: Requester, name: Path<String>, format: Format) -> Answer {
-    answer(&app, &who, &name, &format, Lines::Instances).await
+    answer(&app, &who, &name, &format.0, Lines::Instances).await
 }
 
 pub(super) async fn vms(app: State<App>, who: Requester, name: Path<String>, format: Format) -> Answer {
-    answer(&app, &who, &name, &format, Lines::Vms).await
+    answer(&app, &who, &name, &format.0, Lines::Vms).await
 }
 
 async fn answer(app: &App, who: &Requester, name: &str, format: &FormatQuery, lines: Lines) -> Answer {

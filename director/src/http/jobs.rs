@@ -2,12 +2,12 @@
 //! with one change, and the isolated one (`POST .../actions/...`).
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::{self, Answer, Refusal};
+use super::answer::{self, Answer, Query, Refusal};
 use super::requester::Requester;
 use super::{App, deployments};
 use crate::deploy::{Change, Order, Whom};

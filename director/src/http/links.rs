@@ -1,14 +1,14 @@
 //! Links: how somebody outside of a deployment finds its address.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Query};
 use crate::error::{Code, Error, Result};
 use crate::link;
 use crate::model::{Link, Provider};

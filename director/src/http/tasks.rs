@@ -4,7 +4,7 @@ use std::io::SeekFrom;
 use std::path::Path as FilePath;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::App;
-use super::answer::{self, Answer, HTML, Refusal};
+use super::answer::{self, Answer, HTML, Query, Refusal};
 use crate::error::{Code, Error};
 use crate::task::range::{Slice, slice};
 use crate::task::record::{Filter, Record};

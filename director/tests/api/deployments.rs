@@ -143,6 +143,12 @@ async fn what_is_wrong_with_a_request_is_said_at_once() {
         (world.send(Method::GET, "/tasks/99999").await, 404, r#"{"code":10000,"description":"Task 99999 not found"}"#),
         (world.send(Method::GET, "/nothing").await, 404, "Endpoint '/nothing' not found."),
         (world.send(Method::PATCH, "/deployments").await, 404, "Endpoint '/deployments' not found."),
+        (
+            world.send(Method::GET, "/tasks?limit=a").await,
+            400,
+            r#"{"code":40002,"description":"Failed to deserialize query"#,
+        ),
+        (world.send(Method::DELETE, "/deployments/d?force=yes").await, 400, r#"{"code":40002,"#),
         (world.send(Method::GET, "/link_providers").await, 400, r#"{"code":190024,"#),
     ];
     for (answer, status, expected) in table {
