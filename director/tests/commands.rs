@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -31,9 +31,9 @@ networks:
 - name: default
   type: manual
   subnets:
-  - {az: z1, range: 127.BLOCK.1.0/24, gateway: 127.BLOCK.1.1}
-  - {az: z2, range: 127.BLOCK.2.0/24, gateway: 127.BLOCK.2.1}
-- {name: clients, type: vip, subnets: [{range: 127.BLOCK.100.0/24}]}
+  - {az: z1, range: 127.97.BLOCK.0/27, gateway: 127.97.BLOCK.1}
+  - {az: z2, range: 127.97.BLOCK.32/27, gateway: 127.97.BLOCK.33}
+- {name: clients, type: vip, subnets: [{range: 127.97.BLOCK.64/27}]}
 compilation: {workers: 1, az: z1, vm_type: small, network: default}
 ";
 
@@ -67,14 +67,17 @@ struct Director {
     dir: tempfile::TempDir,
     url: String,
     process: Child,
+    block: u8,
+    /// Held as long as the test runs: another run at the same time has other addresses.
+    _claim: TcpListener,
 }
 
 impl Director {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // Another run of the test at the same time has another port, and so most likely other addresses.
-        let block = 100 + port % 100;
+        let claim = |block: u8| Some((block, TcpListener::bind((Ipv4Addr::new(127, 97, block, 254), 28199)).ok()?));
+        let (block, claim) = (1..=250).find_map(claim).expect("a free block of addresses");
+        let listen = format!("127.97.{block}.250:25555");
         let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         std::fs::create_dir(dir.path().join("bin")).unwrap();
         for (name, text) in [
@@ -92,9 +95,13 @@ impl Director {
         file("manifest.yml", MANIFEST);
         let users = "users: [{name: admin, password: secret}]";
         let paths = "state: state\nrelease: release.yml\nprograms: bin\ndocuments: .";
-        file("director.yml", &format!("{paths}\nlisten: 127.0.0.1:{port}\n{users}\n"));
+        file("director.yml", &format!("{paths}\nlisten: {listen}\n{users}\n"));
         let process = serve(dir.path());
-        Self { dir, url: format!("https://127.0.0.1:{port}"), process }
+        Self { dir, url: format!("https://{listen}"), process, block, _claim: claim }
+    }
+
+    fn address(&self, last: u8) -> String {
+        format!("127.97.{}.{last}", self.block)
     }
 
     fn restart(&mut self) {
@@ -172,7 +179,7 @@ fn serve(dir: &Path) -> Child {
     let mut process = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("tandem-director listens on https://127.0.0.1:"), "{line}");
+    assert!(line.starts_with("tandem-director listens on https://127.97."), "{line}");
     process
 }
 
@@ -198,9 +205,9 @@ fn an_operator_drives_a_deployment_from_its_first_deploy_to_its_end() {
     assert!(has_row(&director.run("deployments"), &["lab", "lab/1.0.0", "ubuntu-jammy/1.930"]));
     assert!(director.run("manifest").contains("given: 5"), "given values are part of the manifest");
     assert!(director.run("variables").contains("/tandem/lab/password"));
-    assert!(director.run("link-address").contains(".100."));
+    assert!(director.run("link-address").contains(&director.address(65)));
     let instances = director.run("instances --ps --details");
-    assert!(has_row(&instances, &["mysql/", "z2", ".2.", "disk-", "false"]), "{instances}");
+    assert!(has_row(&instances, &["mysql/", "z2", &director.address(34), "disk-", "false"]), "{instances}");
     assert!(has_row(&instances, &["~", "daemon", "running"]), "{instances}");
 
     runs_errands(&director);
@@ -304,5 +311,5 @@ fn survives_losses(director: &mut Director) {
     assert!(director.run("vms").contains("1 vms"));
     director.run("update-resurrection on");
     let instances = director.until("instances", is_running_twice);
-    assert!(has_row(&instances, &["z1", ".1."]), "{instances}");
+    assert!(has_row(&instances, &["z1", &director.address(2)]), "{instances}");
 }

@@ -110,7 +110,7 @@ fn job(name: &str) -> Job {
 /// An address of this run of the tests: another run at the same time has others.
 fn local(last: u8) -> [u8; 4] {
     let [.., high, low] = std::process::id().to_be_bytes();
-    [127, 0x80 | high & 0x3f, low, last]
+    [127, 64 | high & 0x1f, low, last]
 }
 
 async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {

@@ -39,9 +39,9 @@ networks:
 - name: default
   type: manual
   subnets:
-  - {{az: z1, range: 127.181.{block}.0/27, gateway: 127.181.{block}.1}}
-  - {{az: z2, range: 127.181.{block}.32/27}}
-- {{name: clients, type: vip, subnets: [{{range: 127.181.{block}.64/27}}]}}
+  - {{az: z1, range: 127.96.{block}.0/27, gateway: 127.96.{block}.1}}
+  - {{az: z2, range: 127.96.{block}.32/27}}
+- {{name: clients, type: vip, subnets: [{{range: 127.96.{block}.64/27}}]}}
 "
     )
 }
