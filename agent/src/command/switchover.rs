@@ -38,12 +38,12 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
     let closing = agent.closing.begin();
     agent.marker.remove()?;
     let handed = match close(agent).await {
-        Ok(()) => promote_follower(agent, &right).await,
-        Err(error) => Err(error.context("this server could not be made read-only")),
-    };
-    let handed = match handed {
-        Ok(()) => Ok(()),
-        Err(error) => undo(agent, error).await,
+        Ok(()) => match promote_follower(agent, &right).await {
+            Ok(()) => Ok(()),
+            Err(error) => undo(agent, error).await,
+        },
+        // Nobody was asked to promote itself yet.
+        Err(error) => reopen(agent, &error.context("this server could not be made read-only")).await,
     };
     drop(closing);
     handed?;
@@ -87,10 +87,14 @@ async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+    reopen(agent, &cause).await
+}
+
+async fn reopen(agent: &Agent, cause: &anyhow::Error) -> Result<()> {
     agent.marker.write(Marker::Leader)?;
     agent.database.open().await.context("open this server again")?;
     agent.database.start_events().await?;
-    Err(anyhow!("the hand-over was given up and this server is writable again: {}", sentence(&cause)))
+    Err(anyhow!("the hand-over was given up and this server is writable again: {}", sentence(cause)))
 }
 
 /// The new leader still forgets its source.
