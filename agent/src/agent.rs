@@ -8,15 +8,15 @@ use agent::Client;
 use agent::api::{self, Activity, Role, Status};
 use agent::client::Error as ClientError;
 use anyhow::{Context, Result};
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::busy::Busy;
 use crate::fence::{self, MarkerFile};
+use crate::gtid::History;
 use crate::instance::{Instance, Secret};
-use crate::mysql::{self, Database, Facts};
+use crate::mysql::{self, Database, Facts, Probe};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
-use crate::report::sentence;
 use crate::topology::{Channel, Observed, Peer, Run, Server};
 
 /// The agent.
@@ -30,6 +30,9 @@ pub(crate) struct Agent {
     pub(crate) closing: Closing,
     /// The right to promote this follower that was given last.
     pub(crate) ticket: Mutex<Option<u64>>,
+    /// Held for reading while a binding's user is made or dropped, for writing while the server turns read-only: the
+    /// agent's own statements pass `read_only`, so one in flight would become a transaction that the next leader lacks.
+    pub(crate) users: RwLock<()>,
     /// One backup at a time.
     pub(crate) backups: Arc<Semaphore>,
     /// Commands that go on without their client.
@@ -91,6 +94,7 @@ impl Agent {
             busy: Busy::default(),
             closing: Closing::default(),
             ticket: Mutex::new(None),
+            users: RwLock::new(()),
             backups: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             pair,
@@ -152,12 +156,12 @@ impl Agent {
     pub(crate) async fn observe(&self, run: Run) -> Result<Observed> {
         let me = self.own_server().await?;
         let Some(pair) = &self.pair else { return Ok(Observed { me, peer: Peer::None, run }) };
-        let peer = match self.peer_server().await {
-            Ok(server) => Peer::Answers(server),
+        let peer = match pair.client.status().await {
+            Ok(status) => Peer::Answers(server(status, pair.address)?),
             Err(error) => Peer::Silent {
                 address: pair.address,
-                why: sentence(&error),
-                is_writable: self.probe_peer(pair).await == Some(true),
+                why: error.to_string(),
+                may_be_writable: fence::may_lead(&self.silence(pair, &error).await).is_err(),
             },
         };
         let me = if me.is_writable { self.own_server().await? } else { me };
@@ -167,25 +171,37 @@ impl Agent {
     /// What the fence must know about the peer.
     pub(crate) async fn fence_view(&self) -> fence::Peer {
         let Some(pair) = &self.pair else { return fence::Peer::None };
-        match pair.client.status().await {
-            Ok(status) => fence::Peer::Answers { is_writable: !status.read_only, busy: status.busy },
-            // Its server does not answer at the moment, but its agent is about to do something with it.
-            Err(ClientError::Problem(problem)) if problem.error == "Busy" => {
-                fence::Peer::Answers { is_writable: false, busy: Some(Activity::PeerCommand) }
+        let answered = pair.client.status().await;
+        match answered.as_ref().map(|status| (status, server(status.clone(), pair.address))) {
+            Ok((status, Ok(server))) => {
+                fence::Peer::Answers { is_writable: !status.read_only, busy: status.busy, known: server.known().ok() }
             }
-            Err(ClientError::Problem(_)) => fence::Peer::Silent,
-            // A server outlives its agent; it can be asked without.
-            Err(_) => match self.probe_peer(pair).await {
-                Some(is_writable) => fence::Peer::Answers { is_writable, busy: None },
-                None => fence::Peer::Silent,
-            },
+            Ok((_, Err(_))) => fence::Peer::Unclear,
+            Err(error) => self.silence(pair, error).await,
         }
     }
 
-    /// Is the peer's server writable? None when it does not answer either.
-    async fn probe_peer(&self, pair: &PeerClient) -> Option<bool> {
-        let probed = mysql::is_remote_writable(pair.address, &pair.replication_password).await;
-        probed.inspect_err(|error| tracing::debug!("the peer's server does not answer: {}", sentence(error))).ok()
+    /// What it means that the peer's agent gives no status. A server outlives its agent; it can be asked without.
+    async fn silence(&self, pair: &PeerClient, error: &ClientError) -> fence::Peer {
+        match error {
+            ClientError::Problem(problem) => match problem.error.as_str() {
+                // Its agent is about to do something with it.
+                "Busy" => answers(false, Some(Activity::PeerCommand), None),
+                "ServerUnavailable" => answers(false, None, None),
+                _ => fence::Peer::Unclear,
+            },
+            ClientError::Unreachable { .. } => match mysql::probe(pair.address, &pair.replication_password).await {
+                Probe::Gone => fence::Peer::Gone,
+                Probe::Unclear(why) => {
+                    tracing::warn!("the peer's server takes connections and does not say what it is: {why}");
+                    fence::Peer::Unclear
+                }
+                Probe::Says { is_writable, executed } => answers(is_writable, None, executed.parse().ok()),
+            },
+            ClientError::Keys(_) | ClientError::Refused(_) | ClientError::Failed(_) | ClientError::Garbled(_) => {
+                fence::Peer::Unclear
+            }
+        }
     }
 
     /// A new right to promote this follower; every earlier one is void.
@@ -197,6 +213,10 @@ impl Agent {
     pub(crate) fn redeem_ticket(&self, ticket: u64) -> bool {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take() == Some(ticket)
     }
+}
+
+fn answers(is_writable: bool, busy: Option<Activity>, known: Option<History>) -> fence::Peer {
+    fence::Peer::Answers { is_writable, busy, known }
 }
 
 fn role(facts: &Facts) -> Role {

@@ -5,8 +5,12 @@
 //! asked after this agent's busy flag went up, is not writable. Both agents raise the flag before they look, so when both
 //! want to lead at once, at least one of them sees the other's flag and holds back; looking first would let both through.
 //!
-//! Not guarded yet: a peer of which neither agent nor server can be reached counts as not writable, so a leader that is cut off from its follower
-//! stays writable while an operator promotes the follower. Epochs and leases close that gap and will have their place here.
+//! An agent whose server does not answer says whether that was made the leader (`LeaderUnavailable`), so a leader that
+//! returns waits for a newer one that is only down for a moment.
+//!
+//! Not guarded yet: a peer of which nothing can be reached counts as gone. So a leader that is cut off from its follower
+//! stays writable while an operator promotes the follower, and an old leader that returns while the new one is away opens
+//! without the new one's transactions. Epochs and leases close that gap and will have their place here.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,7 @@ use agent::api::Activity;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::gtid::History;
 use crate::mysqld::{remove_file_if_there, write_private};
 
 /// What this server was made since its VM was made.
@@ -25,16 +30,20 @@ pub(crate) enum Marker {
     Follower { source: IpAddr },
 }
 
-/// What the peer answered, after this agent's flag went up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known of the peer, after this agent's flag went up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A single node has none.
     None,
-    /// Neither its agent nor its server answered, or the agent says that the server does not.
-    Silent,
+    /// Nobody is there: no agent answers, and no server takes a connection.
+    Gone,
+    /// Somebody is there; its server may be writable, or was made the leader and will be again.
+    Unclear,
     Answers {
         is_writable: bool,
         busy: Option<Activity>,
+        /// Executed or received. None where its server is down and was not made the leader: it has nothing of its own.
+        known: Option<History>,
     },
 }
 
@@ -55,31 +64,50 @@ pub(crate) enum Recovery {
 /// Why a recovery waits that will not wait long.
 pub(crate) const PEER_BUSY: &str = "the peer is busy";
 
-/// After a start of the server or the agent.
-pub(crate) fn after_start(marker: Option<Marker>, peer: Peer) -> Recovery {
+/// After a start of the server or the agent. `own` is what this server has executed or received.
+pub(crate) fn after_start(marker: Option<Marker>, own: &History, peer: &Peer) -> Recovery {
+    let Some(marker) = marker else {
+        return match peer {
+            Peer::None => Recovery::Open,
+            Peer::Gone | Peer::Unclear | Peer::Answers { .. } => Recovery::Stay(
+                "it was not made leader or follower since its VM was made; run configure-leader-follower",
+            ),
+        };
+    };
     match (marker, peer) {
-        (_, Peer::None) => Recovery::Open,
-        (None, _) => {
-            Recovery::Stay("it was not made leader or follower since its VM was made; run configure-leader-follower")
-        }
-        (Some(_), Peer::Answers { busy: Some(_), .. }) => Recovery::Wait(PEER_BUSY),
-        (Some(Marker::Leader), Peer::Silent) => Recovery::Open,
-        (Some(Marker::Leader), Peer::Answers { is_writable: false, .. }) => Recovery::Open,
-        (Some(Marker::Leader), Peer::Answers { is_writable: true, .. }) => {
+        (_, Peer::None) | (Marker::Leader, Peer::Gone) => Recovery::Open,
+        (_, Peer::Answers { busy: Some(_), .. }) => Recovery::Wait(PEER_BUSY),
+        (_, Peer::Unclear) => Recovery::Wait("the peer is there and does not say what its server is"),
+        (Marker::Leader, Peer::Answers { is_writable: true, .. }) => {
             Recovery::Forget("the peer is the writable leader now; run configure-leader-follower to follow it")
         }
-        (Some(Marker::Follower { .. }), Peer::Answers { is_writable: true, .. }) => Recovery::Follow,
-        (Some(Marker::Follower { .. }), Peer::Silent | Peer::Answers { is_writable: false, .. }) => {
-            Recovery::Wait("the leader is not there")
+        (Marker::Leader, Peer::Answers { is_writable: false, known, .. }) => {
+            if known.as_ref().is_none_or(|known| own.contains(known)) {
+                return Recovery::Open;
+            }
+            Recovery::Stay(
+                "the peer has transactions that this server lacks, so it led since; run configure-leader-follower",
+            )
         }
+        (Marker::Follower { .. }, Peer::Answers { is_writable: true, known: Some(known), .. }) => {
+            // Starting the threads empties the relay log, so the leader must have all of it.
+            if known.contains(own) {
+                return Recovery::Follow;
+            }
+            Recovery::Stay("this server has transactions that the leader lacks; run configure-leader-follower")
+        }
+        (Marker::Follower { .. }, Peer::Gone | Peer::Answers { .. }) => Recovery::Wait("the leader is not there"),
     }
 }
 
 /// May a command make this server writable? Its own flag is up; a command of the peer has this server's word as well.
-pub(crate) fn may_lead(peer: Peer) -> Result<(), &'static str> {
+pub(crate) fn may_lead(peer: &Peer) -> Result<(), &'static str> {
     match peer {
         Peer::Answers { is_writable: true, .. } => Err("the other server is writable; make it read-only first"),
-        Peer::None | Peer::Silent | Peer::Answers { is_writable: false, .. } => Ok(()),
+        Peer::Unclear => Err(
+            "the other VM is there and does not say whether its server is writable; wait until it does, or stop that VM",
+        ),
+        Peer::None | Peer::Gone | Peer::Answers { is_writable: false, .. } => Ok(()),
     }
 }
 
@@ -113,33 +141,49 @@ mod tests {
 
     #[test]
     fn a_started_server_becomes_what_it_was_only_where_that_is_safe() {
+        let own = "0-1-5".parse().unwrap();
+        let leader = Some(Marker::Leader);
         let follower = Some(Marker::Follower { source: "127.1.0.1".parse().unwrap() });
-        let answers = |is_writable| Peer::Answers { is_writable, busy: None };
-        let busy = |is_writable| Peer::Answers { is_writable, busy: Some(Activity::PeerCommand) };
+        let knows = |is_writable, known: &str| answers(is_writable, None, Some(known));
+        let busy = |is_writable| answers(is_writable, Some(Activity::PeerCommand), Some(""));
+        let is_down = answers(false, None, None);
         for (marker, peer, expected) in [
             (None, Peer::None, "Open"),
-            (None, Peer::Silent, "Stay"),
-            (None, answers(false), "Stay"),
-            (Some(Marker::Leader), Peer::Silent, "Open"),
-            (Some(Marker::Leader), answers(false), "Open"),
-            (Some(Marker::Leader), answers(true), "Forget"),
-            (Some(Marker::Leader), busy(false), "Wait"),
-            (Some(Marker::Leader), busy(true), "Wait"),
-            (follower, Peer::Silent, "Wait"),
-            (follower, answers(false), "Wait"),
-            (follower, answers(true), "Follow"),
+            (None, Peer::Gone, "Stay"),
+            (None, Peer::Unclear, "Stay"),
+            (None, knows(false, ""), "Stay"),
+            (leader, Peer::None, "Open"),
+            (leader, Peer::Gone, "Open"),
+            (leader, Peer::Unclear, "Wait"),
+            (leader, is_down.clone(), "Open"),
+            (leader, knows(false, "0-1-5"), "Open"),
+            (leader, knows(false, "0-1-5,0-2-6"), "Stay"),
+            (leader, knows(true, "0-1-5"), "Forget"),
+            (leader, busy(false), "Wait"),
+            (leader, busy(true), "Wait"),
+            (follower, Peer::Gone, "Wait"),
+            (follower, Peer::Unclear, "Wait"),
+            (follower, is_down, "Wait"),
+            (follower, knows(false, "0-1-5"), "Wait"),
+            (follower, knows(true, "0-1-6"), "Follow"),
+            (follower, knows(true, "0-1-4"), "Stay"),
             (follower, busy(true), "Wait"),
         ] {
-            let verdict = format!("{:?}", after_start(marker, peer));
+            let verdict = format!("{:?}", after_start(marker, &own, &peer));
             assert!(verdict.starts_with(expected), "{marker:?} {peer:?}: {verdict}");
         }
     }
 
     #[test]
-    fn nobody_leads_beside_a_writable_peer() {
-        assert!(may_lead(Peer::Answers { is_writable: true, busy: None }).is_err());
-        assert!(may_lead(Peer::Answers { is_writable: false, busy: None }).is_ok());
-        assert!(may_lead(Peer::Silent).is_ok());
+    fn nobody_leads_beside_a_peer_that_is_writable_or_may_be() {
+        assert!(may_lead(&answers(true, None, None)).is_err());
+        assert!(may_lead(&Peer::Unclear).is_err());
+        assert!(may_lead(&answers(false, None, None)).is_ok());
+        assert!(may_lead(&Peer::Gone).is_ok());
+    }
+
+    fn answers(is_writable: bool, busy: Option<Activity>, known: Option<&str>) -> Peer {
+        Peer::Answers { is_writable, busy, known: known.map(|known| known.parse().unwrap()) }
     }
 
     #[test]

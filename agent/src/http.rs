@@ -23,6 +23,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 
 use crate::agent::Agent;
 use crate::busy::Raised;
+use crate::fence::Marker;
 use crate::report::{Report, sentence};
 use crate::{command, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
@@ -71,6 +72,10 @@ async fn status(State(agent): Shared) -> Answer<Status> {
         Err(error) => Err(match agent.busy.holder() {
             Some(activity) => {
                 Failure::unavailable("Busy", format!("{}; the agent is busy with {activity}", sentence(&error)))
+            }
+            // The other agent decides by this whether its own server may be opened.
+            None if agent.marker.read() == Some(Marker::Leader) => {
+                Failure::unavailable("LeaderUnavailable", sentence(&error))
             }
             None => Failure::server_unavailable(&error),
         }),
@@ -133,6 +138,7 @@ async fn backup(State(agent): Shared) -> Result<Body, Failure> {
 
 async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): Parsed<User>) -> Answer<UserMade> {
     users::check_name(&name).and_then(|()| users::check_user(&user)).map_err(Failure::bad_request)?;
+    let _leads = agent.users.read().await;
     require_leader(&agent).await?;
     let made = agent.database.put_user(&name, &user.password, &user.schema).await;
     made.map(|created| Json(UserMade { created })).map_err(|error| Failure::server_unavailable(&error))
@@ -140,6 +146,7 @@ async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): 
 
 async fn delete_user(State(agent): Shared, Path(name): Path<String>) -> Answer<Value> {
     users::check_name(&name).map_err(Failure::bad_request)?;
+    let _leads = agent.users.read().await;
     require_leader(&agent).await?;
     let dropped = agent.database.drop_user(&name).await;
     dropped.map(|()| Json(Value::Object(serde_json::Map::new()))).map_err(|error| Failure::server_unavailable(&error))

@@ -16,6 +16,7 @@ use sqlx::{ConnectOptions, Connection as _, MySql};
 
 use crate::gtid::History;
 use crate::instance::Secret;
+use crate::report::sentence;
 
 pub(crate) use mariadb::init_file;
 
@@ -235,17 +236,34 @@ impl Database {
     }
 }
 
+/// What a server says that is asked over the network.
+pub(crate) enum Probe {
+    /// Nobody takes a connection.
+    Gone,
+    /// Somebody does, and says nothing of use: no free connection, a frozen process, another password.
+    Unclear(String),
+    Says {
+        is_writable: bool,
+        executed: String,
+    },
+}
+
 /// Ask another server, over the network and with the only account that it has for that, whether it is writable.
-pub(crate) async fn is_remote_writable(address: std::net::IpAddr, password: &Secret) -> Result<bool> {
+pub(crate) async fn probe(address: std::net::IpAddr, password: &Secret) -> Probe {
+    let connected = tokio::time::timeout(REMOTE_LIMIT, tokio::net::TcpStream::connect((address, MYSQL_PORT))).await;
+    if !matches!(connected, Ok(Ok(_))) {
+        return Probe::Gone;
+    }
     let options =
         options().host(&address.to_string()).port(MYSQL_PORT).username(REPLICATION).password(password.reveal());
-    within(REMOTE_LIMIT, "ask the peer's server whether it is read-only", async {
+    let asked = within(REMOTE_LIMIT, "ask the peer's server whether it is read-only", async {
         let mut connection = options.connect().await?;
-        let is_read_only = mariadb::is_read_only(&mut connection).await?;
+        let is_writable = !mariadb::is_read_only(&mut connection).await?;
+        let executed = mariadb::executed(&mut connection).await?;
         connection.close().await?;
-        Ok(!is_read_only)
-    })
-    .await
+        Ok(Probe::Says { is_writable, executed })
+    });
+    asked.await.unwrap_or_else(|error| Probe::Unclear(sentence(&error)))
 }
 
 fn options() -> MySqlConnectOptions {

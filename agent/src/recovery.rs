@@ -64,7 +64,8 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
         }
         (_, _) => {}
     }
-    let recovery = fence::after_start(marker, agent.fence_view().await);
+    let own = agent.own_server().await?.known()?;
+    let recovery = fence::after_start(marker, &own, &agent.fence_view().await);
     match recovery {
         Recovery::Open => {
             agent.database.open().await?;

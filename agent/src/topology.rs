@@ -196,8 +196,8 @@ fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
         Peer::Answers(peer) if peer.is_writable => {
             return Err(Refusal::LeaderAccessible { leader: peer.describe() });
         }
-        Peer::Silent { address, is_writable: true, .. } => {
-            let leader = format!("the agent at {address} does not answer, but its server does and is writable");
+        Peer::Silent { address, why, may_be_writable: true } => {
+            let leader = format!("{address} is there and its server is writable or may be: {why}");
             return Err(Refusal::LeaderAccessible { leader });
         }
         Peer::None | Peer::Silent { .. } | Peer::Answers(_) => {}

@@ -34,6 +34,7 @@ pub(super) async fn demote(agent: &Agent) -> Result<()> {
 /// A session that holds a lock, or a statement that runs for long, blocks `read_only`; it cannot be waited for.
 pub(super) async fn close(agent: &Agent) -> Result<()> {
     agent.database.stop_events().await?;
+    let _no_user_is_made = agent.users.write().await;
     for _ in 0..ATTEMPTS {
         match agent.database.close().await? {
             Closing::Closed => return Ok(()),

@@ -170,7 +170,7 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
 }
 
 async fn open(agent: &Agent) -> Result<()> {
-    if let Err(why) = fence::may_lead(agent.fence_view().await) {
+    if let Err(why) = fence::may_lead(&agent.fence_view().await) {
         bail!(why);
     }
     open_as_leader(agent).await?;

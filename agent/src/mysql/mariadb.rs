@@ -52,6 +52,11 @@ pub(super) async fn is_read_only(connection: &mut Connection) -> Result<bool> {
     Ok(value(connection, "SELECT @@GLOBAL.read_only").await? != "0")
 }
 
+/// The state of the binary log.
+pub(super) async fn executed(connection: &mut Connection) -> Result<String> {
+    value(connection, "SELECT @@GLOBAL.gtid_binlog_state").await
+}
+
 pub(super) async fn position(connection: &mut Connection) -> Result<String> {
     value(connection, "SELECT @@GLOBAL.gtid_binlog_pos").await
 }

@@ -32,7 +32,7 @@ pub(crate) enum Peer {
     Silent {
         address: IpAddr,
         why: String,
-        is_writable: bool,
+        may_be_writable: bool,
     },
     Answers(Server),
 }
@@ -65,7 +65,7 @@ pub(crate) struct Channel {
 
 impl Server {
     /// Executed or received.
-    pub(super) fn known(&self) -> Result<History, ParseError> {
+    pub(crate) fn known(&self) -> Result<History, ParseError> {
         let executed = self.executed.clone()?;
         Ok(match &self.channel {
             Some(channel) => executed.united_with(&channel.received),

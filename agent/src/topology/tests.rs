@@ -43,7 +43,7 @@ fn healthy(server: Server) -> Server {
 }
 
 fn silent() -> Peer {
-    Peer::Silent { address: PEER.parse().unwrap(), why: "the agent does not answer".into(), is_writable: false }
+    Peer::Silent { address: PEER.parse().unwrap(), why: "the agent does not answer".into(), may_be_writable: false }
 }
 
 fn next(command: Command, me: Server, peer: Peer) -> String {
@@ -147,7 +147,7 @@ fn make_read_only_demotes_then_asks_the_peer_once() {
 fn make_leader_refuses_beside_a_leader_that_is_there() {
     let accessible = "Leader VM is still accessible from the follower. Refusing to promote to avoid data divergence";
     let follower = |receiver, applier| following(server(0, "0-2-5"), receiver, applier, "0-2-5");
-    let headless = Peer::Silent { address: PEER.parse().unwrap(), why: String::new(), is_writable: true };
+    let headless = Peer::Silent { address: PEER.parse().unwrap(), why: String::new(), may_be_writable: true };
     for (me, peer) in [
         (follower(Receiver::Connecting, true), headless),
         (follower(Receiver::Connecting, true), Peer::Answers(writable(server(1, "0-2-5")))),

@@ -213,7 +213,7 @@ impl World {
             Act::Look { may_be_busy } => {
                 let view = self.fence_view(other);
                 let is_busy = matches!(view, fence::Peer::Answers { busy: Some(_), .. });
-                if fence::may_lead(view).is_err() || (is_busy && !may_be_busy) {
+                if fence::may_lead(&view).is_err() || (is_busy && !may_be_busy) {
                     return Went::Wrong("the fence".into());
                 }
             }
@@ -250,12 +250,13 @@ impl World {
     }
 
     fn recover(&mut self, node: usize, task: &Task) {
-        let view = task.view.unwrap_or(fence::Peer::Silent);
-        let verdict = fence::after_start(self.nodes[node].marker, view);
+        let view = task.view.clone().unwrap_or(fence::Peer::Gone);
+        let own = self.server(node).known().unwrap_or_default();
+        let verdict = fence::after_start(self.nodes[node].marker, &own, &view);
         self.nodes[node].needs_recovery = matches!(verdict, Recovery::Wait(_));
         if self.nodes[node].is_writable {
             self.nodes[node].needs_recovery = false;
-            if self.nodes[node].marker.is_none() && fence::may_lead(view).is_ok() {
+            if self.nodes[node].marker.is_none() && fence::may_lead(&view).is_ok() {
                 self.nodes[node].marker = Some(Marker::Leader);
             }
             return;

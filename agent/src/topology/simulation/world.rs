@@ -258,10 +258,10 @@ impl World {
     pub(super) fn ask(&self, node: usize) -> Peer {
         match (self.nodes[node].agent_up, self.nodes[node].server_up) {
             (true, true) => Peer::Answers(self.server(node)),
-            (_, is_up) => Peer::Silent {
+            (_, _) => Peer::Silent {
                 address: address(node),
                 why: "down".into(),
-                is_writable: is_up && self.nodes[node].is_writable,
+                may_be_writable: fence::may_lead(&self.fence_view(node)).is_err(),
             },
         }
     }
@@ -269,12 +269,17 @@ impl World {
     /// What the fence learns from the same question.
     pub(super) fn fence_view(&self, node: usize) -> fence::Peer {
         let vm = &self.nodes[node];
-        match (vm.agent_up, vm.server_up, vm.flag) {
-            (true, true, busy) => fence::Peer::Answers { is_writable: vm.is_writable, busy },
-            (true, false, Some(busy)) => fence::Peer::Answers { is_writable: false, busy: Some(busy) },
+        let known = || self.server(node).known().ok();
+        match (vm.agent_up, vm.server_up) {
+            (true, true) => fence::Peer::Answers { is_writable: vm.is_writable, busy: vm.flag, known: known() },
+            (true, false) if vm.flag.is_some() => {
+                fence::Peer::Answers { is_writable: false, busy: vm.flag, known: None }
+            }
+            (true, false) if vm.marker == Some(Marker::Leader) => fence::Peer::Unclear,
+            (true, false) => fence::Peer::Answers { is_writable: false, busy: None, known: None },
             // Its agent is gone; its server says what it is.
-            (false, true, _) => fence::Peer::Answers { is_writable: vm.is_writable, busy: None },
-            (_, false, _) => fence::Peer::Silent,
+            (false, true) => fence::Peer::Answers { is_writable: vm.is_writable, busy: None, known: known() },
+            (false, false) => fence::Peer::Gone,
         }
     }
 
