@@ -12,7 +12,7 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::busy::Busy;
-use crate::fence::{self, MarkerFile};
+use crate::fence::{self, Demoted, MarkerFile};
 use crate::gtid::History;
 use crate::instance::{Instance, Secret};
 use crate::mysql::{self, Database, Facts, Probe};
@@ -26,6 +26,7 @@ pub(crate) struct Agent {
     pub(crate) database: Database,
     pub(crate) mysqld: Mysqld,
     pub(crate) marker: MarkerFile,
+    pub(crate) demoted: Demoted,
     pub(crate) busy: Busy,
     pub(crate) closing: Closing,
     /// The right to promote this follower that was given last.
@@ -87,6 +88,7 @@ impl Agent {
         };
         let agent = Agent {
             marker: MarkerFile::new(&files.run),
+            demoted: Demoted::new(&instance.store()),
             instance,
             files,
             database,
@@ -115,7 +117,11 @@ impl Agent {
         if let State::Down(why) = self.mysqld.state() {
             anyhow::bail!(why);
         }
-        let facts = self.database.facts().await?;
+        let mut facts = self.database.facts().await?;
+        if let Some(channel) = facts.channel.as_mut().filter(|channel| channel.is_stopped()) {
+            // After a restart the server does not say what it received; its files do.
+            channel.received = self.database.received_on_disk().await?.in_order();
+        }
         Ok(Status {
             instance: self.instance.name(),
             index: self.instance.spec.index,
@@ -155,7 +161,7 @@ impl Agent {
     /// Both servers. A writable one is read last: what the other one has received by then, it has written.
     pub(crate) async fn observe(&self, run: Run) -> Result<Observed> {
         let me = self.own_server().await?;
-        let Some(pair) = &self.pair else { return Ok(Observed { me, peer: Peer::None, run }) };
+        let Some(pair) = &self.pair else { return Ok(Observed { me, peer: Peer::None, was_demoted: false, run }) };
         let peer = match pair.client.status().await {
             Ok(status) => Peer::Answers(server(status, pair.address)?),
             Err(error) => Peer::Silent {
@@ -165,7 +171,7 @@ impl Agent {
             },
         };
         let me = if me.is_writable { self.own_server().await? } else { me };
-        Ok(Observed { me, peer, run })
+        Ok(Observed { me, peer, was_demoted: self.demoted.is_set(), run })
     }
 
     /// What the fence must know about the peer.

@@ -258,6 +258,8 @@ pub struct Ticket {
     pub ticket: u64,
     /// This server is writable already.
     pub writable: bool,
+    /// Every transaction executed when the ticket was given.
+    pub gtid_executed: String,
 }
 
 /// `POST /v1/steps/promote`.

@@ -102,7 +102,7 @@ async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Resul
                 Side::Peer => (Some(agent.instance.spec.ip), agent.instance.peer_address()),
             };
             let (leader, follower) = leader.zip(follower).context("the instance has a peer")?;
-            report.say(format!("Leader: {leader}, Follower: {follower}"));
+            report.say(format!("Configuring {follower} to follow {leader}"));
             match side {
                 Side::Me => follow(agent, leader, report).await,
                 Side::Peer => Ok(agent.pair()?.client.follow(&Follow { leader }, |line| report.say(line)).await?),
@@ -142,11 +142,7 @@ async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> R
         Command::MakeLeader | Command::MakeReadOnly | Command::Switchover => OWN_SERVER_LIMIT,
     };
     agent.mysqld.until_up(limit).await.context("failed to fetch status from local node")?;
-    let mut observed = agent.observe(run).await?;
-    if command == Command::MakeLeader {
-        promotion::read_relay_log(agent, &mut observed.me).await?;
-    }
-    Ok(observed)
+    agent.observe(run).await
 }
 
 async fn await_peer(observed: &Observed, begun: Instant, report: &Report) -> Result<()> {

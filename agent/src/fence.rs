@@ -135,6 +135,29 @@ impl MarkerFile {
     }
 }
 
+/// The note that an operator took the leadership from this server, kept on the persistent disk until it leads or follows
+/// again: meanwhile the other server may have led, and only that one can say so.
+#[derive(Clone, Debug)]
+pub(crate) struct Demoted(PathBuf);
+
+impl Demoted {
+    pub(crate) fn new(store: &Path) -> Demoted {
+        Demoted(store.join("demoted"))
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.exists()
+    }
+
+    pub(crate) fn set(&self) -> Result<()> {
+        write_private(&self.0, "")
+    }
+
+    pub(crate) fn clear(&self) -> Result<()> {
+        remove_file_if_there(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

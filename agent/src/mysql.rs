@@ -66,6 +66,13 @@ pub(crate) struct Channel {
     pub(crate) applier_error: String,
 }
 
+impl Channel {
+    /// Neither thread runs.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.receiver == Receiver::Stopped && !self.is_applier_running
+    }
+}
+
 /// How an attempt to make the server read-only ended.
 pub(crate) enum Closing {
     Closed,

@@ -203,7 +203,11 @@ fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
         Peer::None | Peer::Silent { .. } | Peer::Answers(_) => {}
     }
     let Some(channel) = &me.channel else {
-        return if me.is_writable { Ok(Step::Done) } else { check_losses(me, &observed.peer).map(|()| Step::Promote) };
+        return match &observed.peer {
+            _ if me.is_writable => Ok(Step::Done),
+            Peer::Silent { address, .. } if observed.was_demoted => Err(Refusal::MayBeStale { peer: *address }),
+            Peer::None | Peer::Silent { .. } | Peer::Answers(_) => promote(me, &observed.peer),
+        };
     };
     if me.is_writable {
         return match (channel.receiver, channel.is_applier_running) {
@@ -238,10 +242,10 @@ fn promote(me: &Server, peer: &Peer) -> Result<Step, Refusal> {
 fn check_losses(me: &Server, peer: &Peer) -> Result<(), Refusal> {
     let own = me.executed.clone().map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
     match peer {
-        Peer::Answers(peer) => match &peer.executed {
-            Ok(others) if own.contains(others) => Ok(()),
+        Peer::Answers(peer) => match peer.known() {
+            Ok(others) if own.contains(&others) => Ok(()),
             Ok(_) => Err(Refusal::WouldLose { me: me.describe(), peer: peer.describe() }),
-            Err(cause) => Err(Refusal::Unreadable { of: "leader", cause: cause.clone() }),
+            Err(cause) => Err(Refusal::Unreadable { of: "leader", cause }),
         },
         Peer::Silent { address, .. } if own.is_empty() && me.channel.is_none() => {
             Err(Refusal::Empty { peer: *address })
@@ -254,7 +258,10 @@ fn switchover(observed: &Observed) -> Result<Step, Refusal> {
     let me = &observed.me;
     let peer = match &observed.peer {
         Peer::None => return Err(Refusal::SingleNode { command: Command::Switchover }),
-        Peer::Silent { address, why, .. } => return Err(Refusal::PeerSilent { address: *address, why: why.clone() }),
+        Peer::Silent { address, why, .. } => {
+            let why = format!("{address} gives no status: {why}");
+            return Err(Refusal::FollowerNotReady { follower: address.to_string(), why });
+        }
         Peer::Answers(peer) => peer,
     };
     match (me.is_writable, peer.is_writable) {

@@ -15,12 +15,14 @@ const ATTEMPTS: usize = 5;
 pub(super) async fn demote(agent: &Agent) -> Result<()> {
     let _closing = agent.closing.begin();
     let was = agent.marker.read();
+    agent.demoted.set()?;
     if was == Some(Marker::Leader) {
         agent.marker.remove()?;
     }
     if let Err(error) = close(agent).await {
         if let Some(marker) = was {
             agent.marker.write(marker)?;
+            agent.demoted.clear()?;
         }
         if let Err(error) = agent.database.start_events().await {
             tracing::warn!("scheduled events stay off: {}", sentence(&error));

@@ -30,6 +30,7 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
         seed::copy_from_leader(agent, &leading, report).await?;
     }
     agent.database.replicate_from(leader, &peer.replication_password).await?;
+    agent.demoted.clear()?;
     wait_until_healthy(agent, report).await
 }
 

@@ -31,17 +31,6 @@ pub(crate) async fn lead(agent: &Agent, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// After a restart the server does not say what it received; its files do.
-pub(super) async fn read_relay_log(agent: &Agent, me: &mut Server) -> Result<()> {
-    if let Some(channel) = &mut me.channel
-        && channel.receiver == Receiver::Stopped
-        && !channel.is_applier_running
-    {
-        channel.received = agent.database.received_on_disk().await?;
-    }
-    Ok(())
-}
-
 /// Wait until the receiver is not connected any more, or is after all.
 pub(super) async fn await_disconnect(agent: &Agent, report: &Report) -> Result<()> {
     let mut waiting = Waiting::new(DISCONNECT_LIMIT);
@@ -103,8 +92,7 @@ pub(super) async fn promote_survivor(agent: &Agent, report: &Report) -> Result<(
 
 async fn stop_when_applied(agent: &Agent) -> Result<()> {
     agent.database.stop_replication().await?;
-    let mut me = agent.own_server().await?;
-    read_relay_log(agent, &mut me).await?;
+    let me = agent.own_server().await?;
     let executed = me.executed.map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
     match me.channel {
         Some(channel) if !executed.contains(&channel.received) => {
@@ -121,7 +109,7 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
     let ticket = rand::random();
     agent.issue_ticket(ticket);
     if !facts.is_read_only || position.gtid.is_empty() {
-        return Ok(Ticket { ticket, writable: !facts.is_read_only });
+        return Ok(Ticket { ticket, writable: !facts.is_read_only, gtid_executed: facts.executed });
     }
     let limit = Duration::from_millis(position.timeout_ms).min(PREPARE_LIMIT);
     ensure!(
@@ -132,7 +120,7 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
         limit.as_millis(),
         agent.database.position().await?
     );
-    Ok(Ticket { ticket, writable: false })
+    Ok(Ticket { ticket, writable: false, gtid_executed: facts.executed })
 }
 
 /// Promote this follower; its leader, which asks for it, is read-only and waits. Every millisecond here is outage. The
@@ -178,15 +166,17 @@ async fn open(agent: &Agent) -> Result<()> {
 }
 
 /// The marker goes first: a leader that crashes right behind its promotion must come back as one.
-async fn open_as_leader(agent: &Agent) -> Result<()> {
+pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
     let was = agent.marker.read();
     agent.marker.write(Marker::Leader)?;
     if let Err(error) = agent.database.open().await {
+        // A statement without an answer may still be carried out; a server that starts again is read-only for certain.
+        drop(agent.mysqld.rest().await);
         match was {
             Some(marker) => agent.marker.write(marker)?,
             None => agent.marker.remove()?,
         }
         return Err(error);
     }
-    Ok(())
+    agent.demoted.clear()
 }

@@ -14,8 +14,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::LOOK_AGAIN;
 use super::demotion::close;
 use super::follow::Waiting;
+use super::promotion::open_as_leader;
 use crate::agent::Agent;
-use crate::fence::Marker;
+use crate::gtid::History;
 use crate::report::{Report, sentence};
 
 const CATCH_UP_LIMIT_MS: u64 = 8_000;
@@ -36,6 +37,7 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
     agent.database.stop_events().await?;
 
     let closing = agent.closing.begin();
+    agent.demoted.set()?;
     agent.marker.remove()?;
     let handed = match close(agent).await {
         Ok(()) => match promote_follower(agent, &right).await {
@@ -73,7 +75,15 @@ async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
     loop {
         match agent.pair()?.client.prepare_promotion(&question).await {
             Ok(Ticket { writable: true, .. }) => return Ok(()),
-            Ok(Ticket { writable: false, .. }) => break,
+            Ok(Ticket { writable: false, gtid_executed, .. }) => {
+                if has_all(agent, &gtid_executed).await? {
+                    break;
+                }
+                return Err(cause.context(
+                    "the follower was promoted, has transactions that this server lacks, and is read-only now; this one \
+                     stays read-only too. Run configure-leader-follower. Cause",
+                ));
+            }
             Err(ClientError::Problem(problem)) if problem.error != "Busy" => {
                 tracing::warn!("the follower does not say whether it was promoted: {}", problem.description);
             }
@@ -82,7 +92,7 @@ async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
         if !waiting.go_on() {
             return Err(cause.context(
                 "the follower does not answer, so it is not known which server leads; this one stays read-only. When the \
-                 follower is back, run configure-leader-follower; when it is lost, run make-leader here. Cause",
+                 follower is back, run configure-leader-follower. Cause",
             ));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -91,10 +101,15 @@ async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
 }
 
 async fn reopen(agent: &Agent, cause: &anyhow::Error) -> Result<()> {
-    agent.marker.write(Marker::Leader)?;
-    agent.database.open().await.context("open this server again")?;
+    open_as_leader(agent).await.context("open this server again")?;
     agent.database.start_events().await?;
     Err(anyhow!("the hand-over was given up and this server is writable again: {}", sentence(cause)))
+}
+
+/// It was promoted and had clients, if it has more than this server.
+async fn has_all(agent: &Agent, executed: &str) -> Result<bool> {
+    let own: History = agent.database.facts().await?.executed.parse()?;
+    Ok(own.contains(&executed.parse()?))
 }
 
 /// The new leader still forgets its source.

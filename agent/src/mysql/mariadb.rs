@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::api::{MYSQL_PORT, Receiver, ReplicationMode};
 use anyhow::{Context, Result};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
@@ -179,11 +180,11 @@ pub(super) async fn wait_until_applied(connection: &mut Connection, position: &s
 pub(super) async fn put_user(connection: &mut Connection, name: &str, password: &str, schema: &str) -> Result<bool> {
     let count = format!("SELECT COUNT(*) FROM mysql.global_priv WHERE User={} AND Host='%'", literal(name));
     let is_new = value(connection, &count).await? == "0";
-    let (user, password) = (literal(name), literal(password));
+    let (user, password) = (literal(name), literal(&password_hash(password)));
     run(connection, &format!("CREATE DATABASE IF NOT EXISTS {}", identifier(schema))).await?;
-    run(connection, &format!("CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY {password}")).await?;
+    run(connection, &format!("CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY PASSWORD {password}")).await?;
     if !is_new {
-        run(connection, &format!("ALTER USER {user}@'%' IDENTIFIED BY {password}")).await?;
+        run(connection, &format!("ALTER USER {user}@'%' IDENTIFIED BY PASSWORD {password}")).await?;
     }
     // In a GRANT the name of the schema is a pattern.
     let pattern = identifier(&schema.replace('_', "\\_"));
@@ -197,6 +198,14 @@ pub(super) async fn drop_user(connection: &mut Connection, name: &str) -> Result
     kill(connection, &format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER={}", literal(name)))
         .await
         .map(drop)
+}
+
+/// What the server would store (`mysql_native_password`). Statements lie in the binary log of both servers, and in every
+/// backup; the password itself must not.
+fn password_hash(password: &str) -> String {
+    let once = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let twice = digest(&SHA1_FOR_LEGACY_USE_ONLY, once.as_ref());
+    twice.as_ref().iter().fold("*".to_owned(), |text, byte| text + &format!("{byte:02X}"))
 }
 
 async fn kill(connection: &mut Connection, query: &str) -> Result<usize> {
@@ -261,6 +270,12 @@ mod tests {
             assert_eq!(literal(value), quoted);
         }
         assert_eq!(identifier("a`b"), "`a``b`");
+    }
+
+    #[test]
+    fn a_password_is_hashed_as_the_server_does() {
+        // SELECT PASSWORD('mypass'), in the manual's page on that function.
+        assert_eq!(password_hash("mypass"), "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4");
     }
 
     #[test]

@@ -106,17 +106,20 @@ impl Scan {
     /// A transaction begins with its GTID and ends with its commit, or with the only statement of one that has no BEGIN.
     /// One that the leader did not finish sending is not whole and was acknowledged by nobody.
     fn push(&mut self, file: &str, event: &Event) -> Result<()> {
-        let (gtid, has_begin) = match event.info.strip_prefix("BEGIN ") {
-            Some(rest) => (rest.strip_prefix("GTID "), true),
-            None => (event.info.strip_prefix("GTID "), false),
-        };
-        if let ("Gtid", Some(gtid)) = (event.kind.as_str(), gtid) {
+        if event.kind == "Gtid" {
+            let info = &event.info;
+            let (begin, gtid) = info.split_once("GTID ").with_context(|| format!("read the relay log's {info:?}"))?;
+            let has_begin = match begin.split_whitespace().next() {
+                None => false,
+                Some("BEGIN" | "XA") => true,
+                Some(_) => bail!("the relay log has a transaction that begins with {info:?}, which is not known"),
+            };
             let gtid = gtid.split_whitespace().next().unwrap_or_default().to_owned();
             self.open = Some((Transaction { file: file.into(), offset: event.offset, gtid }, has_begin));
             return Ok(());
         }
         let is_end = match (&self.open, event.kind.as_str()) {
-            (Some(_), "Xid") => true,
+            (Some(_), "Xid" | "XA_prepare") => true,
             (Some((_, has_begin)), "Query") => !has_begin || ["COMMIT", "ROLLBACK"].contains(&event.info.as_str()),
             _ => false,
         };
@@ -154,7 +157,11 @@ mod tests {
             (1077, "Xid", "COMMIT /* xid=28 */"),
             (1108, "Gtid", "BEGIN GTID 0-1-4 cid=31"),
             (1150, "Query", "COMMIT"),
-            (1200, "Gtid", "BEGIN GTID 0-1-5"),
+            (1160, "Gtid", "XA START X'61',X'',1 GTID 0-1-5"),
+            (1170, "Write_rows_v1", "table_id: 22 flags: STMT_END_F"),
+            (1180, "Query", "XA END X'61',X'',1"),
+            (1190, "XA_prepare", "XA PREPARE X'61',X'',1"),
+            (1200, "Gtid", "BEGIN GTID 0-1-6"),
             (1250, "Write_rows_v1", "table_id: 22"),
         ];
         let mut scan = Scan { executed: "0-1-1".parse().unwrap(), ..Scan::default() };
@@ -163,9 +170,16 @@ mod tests {
             scan.push("relay.000002", &Event { offset, kind: kind.into(), info: info.into() }).unwrap();
         }
 
-        assert_eq!(scan.received.to_string(), "0-1-4");
-        assert_eq!(scan.last, "0-1-4");
+        assert_eq!(scan.received.to_string(), "0-1-5");
+        assert_eq!(scan.last, "0-1-5");
         assert_eq!(scan.first_missing.map(|missing| missing.offset), Some(899));
+    }
+
+    #[test]
+    fn a_transaction_that_is_not_understood_is_not_passed_over() {
+        let event = Event { offset: 4, kind: "Gtid".into(), info: "LATER GTID 0-1-1".into() };
+
+        assert!(Scan::default().push("relay.000001", &event).is_err());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::gtid::{History, ParseError};
 pub(crate) struct Observed {
     pub(crate) me: Server,
     pub(crate) peer: Peer,
+    /// The leadership was taken from `me`, which has neither led nor followed since.
+    pub(crate) was_demoted: bool,
     pub(crate) run: Run,
 }
 

@@ -86,6 +86,14 @@ pub(crate) enum Refusal {
     )]
     Empty { peer: IpAddr },
 
+    #[error(
+        "Refusing to promote to avoid data loss. Reason: this server was made read-only to hand the leadership over, and its \
+         peer at {peer}, which may have led since, does not answer. Bring the peer's VM back with its disk (recreate it), or \
+         with a new disk when it is lost for good, and run configure-leader-follower: it makes the one with all transactions \
+         the leader"
+    )]
+    MayBeStale { peer: IpAddr },
+
     #[error("Reason: this server is not the leader; {leader} is. Run switchover there")]
     NotLeader { leader: String },
 

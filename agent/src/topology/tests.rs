@@ -51,7 +51,7 @@ fn next(command: Command, me: Server, peer: Peer) -> String {
 }
 
 fn next_in(command: Command, me: Server, peer: Peer, run: Run) -> String {
-    match next_step(command, &Observed { me, peer, run }) {
+    match next_step(command, &Observed { me, peer, was_demoted: false, run }) {
         Ok(step) => format!("{step:?}"),
         Err(refusal) => refusal.to_string(),
     }
@@ -231,7 +231,9 @@ fn switchover_hands_over_only_to_a_follower_that_is_ready() {
 
 #[test]
 fn a_command_begins_on_a_pair_whose_peer_is_not_busy() {
-    let admitted = |peer| admit(Command::MakeLeader, &Observed { me: server(0, ""), peer, run: Run::default() });
+    let admitted = |peer| {
+        admit(Command::MakeLeader, &Observed { me: server(0, ""), peer, was_demoted: false, run: Run::default() })
+    };
     let busy = |activity| Peer::Answers(Server { busy: Some(activity), ..server(1, "") });
 
     assert_eq!(admitted(silent()), Ok(Admission::Now));

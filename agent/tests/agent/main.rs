@@ -3,6 +3,7 @@
 
 mod crashes;
 mod failover;
+mod fencing;
 mod pair;
 mod seeding;
 mod single_node;

@@ -88,6 +88,7 @@ pub(super) struct Task {
     me: Option<Server>,
     peer: Option<Peer>,
     view: Option<fence::Peer>,
+    was_demoted: bool,
     waited: usize,
 }
 
@@ -112,6 +113,7 @@ impl Task {
             me: None,
             peer: None,
             view: None,
+            was_demoted: false,
             waited: 0,
         }
     }
@@ -139,7 +141,7 @@ impl Task {
         };
         self.acts.extend(OBSERVE);
         let has_answered = matches!(peer, Peer::Answers(_));
-        let observed = Observed { me, peer, run: self.run };
+        let observed = Observed { me, peer, was_demoted: self.was_demoted, run: self.run };
         match admit(command, &observed) {
             _ if self.is_admitted => {}
             Ok(Admission::Now) => self.is_admitted = has_answered,
@@ -206,7 +208,7 @@ impl World {
         }
         let other = 1 - node;
         match act {
-            Act::ReadMe => task.me = Some(self.server(node)),
+            Act::ReadMe => (task.me, task.was_demoted) = (Some(self.server(node)), self.nodes[node].demoted),
             Act::ReadPeer => (task.peer, task.view) = (Some(self.ask(other)), Some(self.fence_view(other))),
             Act::Decide => return task.decide(),
             Act::Recover => self.recover(node, task),
@@ -217,7 +219,7 @@ impl World {
                     return Went::Wrong("the fence".into());
                 }
             }
-            Act::RemoveMarker => self.nodes[node].marker = None,
+            Act::RemoveMarker => (self.nodes[node].marker, self.nodes[node].demoted) = (None, true),
             Act::MarkLeader => self.nodes[node].marker = Some(Marker::Leader),
             Act::Open => self.open(node),
             Act::Close => self.nodes[node].is_writable = false,
@@ -336,6 +338,7 @@ impl World {
             return Went::Wrong("it cannot follow".into());
         }
         self.nodes[node].marker = Some(Marker::Follower { source: address(1 - node) });
+        self.nodes[node].demoted = false;
         self.replicate_from(node, &source);
         Went::On
     }

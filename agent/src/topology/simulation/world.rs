@@ -31,6 +31,7 @@ pub(super) struct Node {
     pub(super) last: u64,
     pub(super) channel: Option<Replica>,
     pub(super) marker: Option<Marker>,
+    pub(super) demoted: bool,
     pub(super) flag: Option<Activity>,
     pub(super) ticket: u64,
     pub(super) needs_recovery: bool,
@@ -209,6 +210,7 @@ impl World {
     pub(super) fn open(&mut self, node: usize) {
         self.promotions += usize::from(!self.nodes[node].is_writable);
         self.nodes[node].is_writable = true;
+        self.nodes[node].demoted = false;
     }
 
     pub(super) fn replica(&mut self, node: usize, change: impl FnOnce(&mut Replica)) {

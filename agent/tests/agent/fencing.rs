@@ -1,0 +1,214 @@
+//! What must not happen: two histories, two writable servers, or a leader without the newest transactions.
+
+use std::time::{Duration, Instant};
+
+use agent::api::{Command, Receiver, Role};
+
+use crate::pair::{configured, in_step, run};
+use crate::vm::{Vm, signal, user};
+
+const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
+
+/// Hand over by the runbook from the first to the second, where a row is written that the first one lacks.
+async fn moved() -> (Vm, Vm) {
+    let (mut first, second) = configured().await;
+    first.sql(TABLE).await;
+    run(&first, Command::MakeReadOnly).await.unwrap();
+    first.stop();
+    run(&second, Command::MakeLeader).await.unwrap();
+    second.sql("INSERT INTO d.t VALUES (2)").await;
+    (first, second)
+}
+
+/// The agent's log says so.
+async fn until_logged(vm: &Vm, text: &str) {
+    let begun = Instant::now();
+    while !std::fs::read_to_string(vm.agent_log()).unwrap_or_default().contains(text) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{text:?} was not logged");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_made_during_a_hand_over_are_on_both_servers_or_on_neither() {
+    let (first, second) = configured().await;
+    let clients = [first.client.clone(), second.client.clone(), first.client.clone()];
+    let makers = clients.into_iter().enumerate().map(|(maker, client)| {
+        tokio::spawn(async move {
+            for number in 0..60 {
+                let _ = client.put_user(&format!("user-{maker}-{number}"), &user("p")).await;
+            }
+        })
+    });
+    let makers: Vec<_> = makers.collect();
+
+    for leader in [&first, &second, &first] {
+        run(leader, Command::Switchover).await.unwrap();
+    }
+    for maker in makers {
+        maker.await.unwrap();
+    }
+
+    in_step(&second, &first).await;
+    let count = "SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'user-%'";
+    assert_eq!(first.number(count).await, second.number(count).await);
+}
+
+#[tokio::test]
+async fn a_password_is_not_in_the_binary_log() {
+    let (first, _second) = configured().await;
+
+    first.client.put_user("binding", &user("s3cretp4ss")).await.unwrap();
+    first.client.put_user("binding", &user("s3cretp4ss")).await.unwrap();
+
+    assert!(first.connect("binding", &user("s3cretp4ss")).await.is_ok());
+    for entry in std::fs::read_dir(first.root().join("store/mysql/data")).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("mysql-bin") {
+            let log = std::fs::read(entry.path()).unwrap();
+            assert!(!log.windows(10).any(|bytes| bytes == b"s3cretp4ss"), "{:?}", entry.path());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_returns_waits_for_a_frozen_one() {
+    let (mut first, second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    first.stop();
+    run(&second, Command::MakeLeader).await.unwrap();
+
+    signal(second.server_pid().unwrap(), "-STOP");
+    first.start();
+    until_logged(&first, "not recovered yet").await;
+    assert!(first.status().await.unwrap().read_only);
+    signal(second.server_pid().unwrap(), "-CONT");
+
+    until_logged(&first, "the peer is the writable leader now").await;
+    assert!(first.status().await.unwrap().read_only);
+    assert_eq!(second.status().await.unwrap().role, Role::Leader);
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_connection_counts_as_writable() {
+    let (mut first, mut second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    first.stop();
+    run(&second, Command::MakeLeader).await.unwrap();
+    second.client.put_user("binding", &user("p")).await.unwrap();
+    second.sql("SET GLOBAL max_connections=10").await;
+    second.kill_agent();
+    let mut sessions = Vec::new();
+    while let Ok(session) = second.connect("binding", &user("p")).await {
+        sessions.push(session);
+    }
+
+    first.start();
+    until_logged(&first, "takes connections and does not say what it is").await;
+
+    assert!(first.until_up().await.read_only);
+}
+
+#[tokio::test]
+async fn a_stale_leader_that_returns_does_not_lead_while_the_new_one_starts_again() {
+    let (mut first, second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    first.stop();
+    run(&second, Command::MakeLeader).await.unwrap();
+    second.sql("INSERT INTO d.t VALUES (2)").await;
+
+    second.kill_server();
+    first.start();
+
+    second.until("the leader again", |status| status.role == Role::Leader).await;
+    until_logged(&first, "the peer is the writable leader now").await;
+    assert!(first.status().await.unwrap().read_only);
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 2);
+}
+
+#[tokio::test]
+async fn a_demoted_server_does_not_lead_again_while_the_other_one_cannot_be_asked() {
+    let (mut first, mut second) = moved().await;
+    second.kill();
+    first.start();
+    first.until_up().await;
+
+    let refusal = run(&first, Command::MakeLeader).await.unwrap_err();
+    assert!(refusal.starts_with("Refusing to promote to avoid data loss."), "{refusal}");
+
+    second.recreate();
+    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+    in_step(&second, &first).await;
+    assert_eq!(first.number("SELECT COUNT(*) FROM d.t").await, 2);
+}
+
+#[tokio::test]
+async fn a_prepared_xa_transaction_survives_a_restart_and_a_promotion() {
+    let (mut first, second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    second.sql("STOP SLAVE SQL_THREAD").await;
+    let mut session = first.admin().await;
+    sqlx::Executor::execute(
+        &mut session,
+        sqlx::raw_sql("XA START 'a'; INSERT INTO d.t VALUES (7); XA END 'a'; XA PREPARE 'a'"),
+    )
+    .await
+    .unwrap();
+    let wanted = first.status().await.unwrap().gtid_executed;
+    second.until("a receipt", |status| status.replication.as_ref().unwrap().gtid_received == wanted).await;
+    first.kill();
+    let before = second.server_pid();
+    second.kill_server();
+    second.until("another server", |_| second.server_pid().is_some_and(|pid| Some(pid) != before)).await;
+
+    run(&second, Command::MakeLeader).await.unwrap();
+
+    assert_eq!(second.status().await.unwrap().gtid_executed, wanted);
+    second.sql("XA COMMIT 'a'").await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t WHERE i=7").await, 1);
+}
+
+#[tokio::test]
+async fn what_only_a_relay_log_holds_is_not_given_up_for_an_empty_server() {
+    let (mut first, second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    second.sql("STOP SLAVE SQL_THREAD").await;
+    first.sql("INSERT INTO d.t VALUES (2)").await;
+    let wanted = first.status().await.unwrap().gtid_executed;
+    second.until("a receipt", |status| status.replication.as_ref().unwrap().gtid_received == wanted).await;
+    first.replace_disk();
+    let before = second.server_pid();
+    second.kill_server();
+    second.until("another server", |_| second.server_pid().is_some_and(|pid| Some(pid) != before)).await;
+    first.start();
+    first.until_up().await;
+
+    let refusal = run(&first, Command::ConfigureLeaderFollower).await.unwrap_err();
+    assert!(refusal.contains("Run make-leader on it"), "{refusal}");
+
+    run(&second, Command::MakeLeader).await.unwrap();
+    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+    in_step(&second, &first).await;
+    assert_eq!(first.number("SELECT COUNT(*) FROM d.t").await, 2);
+}
+
+#[tokio::test]
+async fn a_promotion_that_was_cut_off_at_its_end_is_finished() {
+    let (mut first, mut second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    first.kill();
+    second.until("a lost leader", |status| status.replication.as_ref().unwrap().receiver == Receiver::Connecting).await;
+    run(&second, Command::MakeLeader).await.unwrap();
+    second.kill_agent();
+    // As if the agent had died right behind `read_only=0`.
+    second.sql("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_USER='replication', MASTER_USE_GTID=slave_pos").await;
+
+    second.start();
+
+    second.until("a leader without a source", |status| status.role == Role::Leader).await;
+}
