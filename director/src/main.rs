@@ -17,6 +17,7 @@ mod file;
 mod http;
 mod instance_actions;
 mod link;
+mod listener;
 mod lock;
 mod manifest;
 mod model;

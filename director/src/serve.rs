@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Config};
 use crate::director::Director;
 use crate::store::Model;
-use crate::{endpoint, http, resurrect, tls};
+use crate::{endpoint, http, listener, resurrect, tls};
 
 /// How long requests and tasks may take to their end after SIGTERM. A task that is still running is an error then, and
 /// its half-made VMs are removed at the next start.
@@ -57,15 +57,14 @@ async fn serve(path: &Path) -> Result<()> {
     let handle: Handle<SocketAddr> = Handle::new();
     loops.spawn(end_on_signal(handle.clone(), stop.clone()));
     println!("tandem-director listens on https://{address}");
-    let server = axum_server::from_tcp_rustls(listener, tls).context("use the listener")?.handle(handle);
-    let served = server.serve(http::router(director.clone()).into_make_service()).await;
+    let served = listener::serve(http::router(director.clone()), listener, tls, handle).await;
 
     stop.cancel();
     loops.close();
     if timeout(GRACE, end_work(&director, &loops)).await.is_err() {
         tracing::warn!("tasks are still running; they are errors at the next start");
     }
-    served.context("serve the director API")
+    served
 }
 
 /// In this order: the loops and the requests may still begin tasks.

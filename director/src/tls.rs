@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum_server::tls_rustls::RustlsConfig;
@@ -35,7 +36,11 @@ pub(crate) async fn server_config(state: &Path, listen: IpAddr, now: OffsetDateT
         .and_then(|key| Issuer::from_ca_cert_pem(&ca, key))
         .with_context(|| format!("use the authority in {}", directory.display()))?;
     let (certificate, key) = make_certificate(&issuer, listen, now)?;
-    RustlsConfig::from_pem(certificate.into_bytes(), key.into_bytes()).await.context("use the director's certificate")
+    let made = RustlsConfig::from_pem(certificate.into_bytes(), key.into_bytes()).await;
+    let mut config = (*made.context("use the director's certificate")?.get_inner()).clone();
+    // The listener's limits are those of HTTP/1.1, as those of a real director's nginx.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(RustlsConfig::from_config(Arc::new(config)))
 }
 
 fn make_authority(now: OffsetDateTime) -> Result<(String, String)> {

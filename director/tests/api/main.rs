@@ -3,8 +3,8 @@
 #![cfg(test)]
 
 mod answer;
-mod cut;
 mod deployments;
 mod fixture;
+mod hang_ups;
 mod instances;
 mod world;

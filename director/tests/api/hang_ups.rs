@@ -1,6 +1,8 @@
-//! Requests whose client hangs up: each is carried out to its end, or was never begun.
+//! Clients that hang up, and clients that say nothing: a request is carried out to its end or was never begun, and
+//! connections are limited.
 
 use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use crate::world::World;
@@ -8,6 +10,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 const REQUESTS: u32 = 120;
+/// As many as a director takes.
+const CONNECTIONS: usize = 512;
 
 fn values(rows: &Value, key: &str) -> BTreeSet<String> {
     rows.as_array().unwrap().iter().map(|row| row[key].as_str().unwrap().to_owned()).collect()
@@ -53,4 +57,18 @@ async fn requests_that_are_cut_in_flight_leave_no_stuck_task_and_no_ghost() {
     world.kill();
     world.start().await;
     assert_eq!(values(&world.get("/deployments").await, "name"), remembered);
+}
+
+#[tokio::test]
+async fn idle_connections_are_limited_and_who_has_one_is_served() {
+    let world = World::new().await;
+    let address = world.url.strip_prefix("https://").unwrap();
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    let _idle: Vec<_> = (0..CONNECTIONS).map(|_| connect()).collect();
+
+    let mut one_more = connect();
+    one_more.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let refused = one_more.read(&mut [0]);
+    assert!(matches!(refused, Ok(0)) || refused.is_err_and(|cause| cause.kind() == ErrorKind::ConnectionReset));
+    assert_eq!(world.get("/info").await["user"], "admin");
 }
