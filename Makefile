@@ -1,7 +1,7 @@
 # The front door. Every target installs what it needs and is missing, builds, and runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test up down bench lint help tools mariadb build
+.PHONY: demo test up down bench lint help tools mariadb curl build
 
 CARGO ?= cargo
 # The servers and the copy tool; `-core` packages bring no service that would start by itself.
@@ -10,13 +10,13 @@ MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-backup
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
-# sbin is not in everybody's PATH, and mariadbd lives there.
-export PATH := $(PATH):/usr/sbin:/sbin
+# sbin (mariadbd) and the place where rustup puts cargo are not in everybody's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: mariadb build ## Walk the main job, from create-service to a healed pair, and clean up
+demo: mariadb curl build ## Walk the main job, from create-service to a healed pair, and clean up
 	@target/debug/demo
 
 test: mariadb lint build ## Check and test everything
@@ -48,3 +48,6 @@ tools:
 mariadb:
 	@for program in $(MARIADB_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then echo "installing $(MARIADB_PACKAGES)"; $(APT) update -q && $(APT) install -qy --no-install-recommends $(MARIADB_PACKAGES); fi
+
+curl:
+	@command -v curl >/dev/null || { echo "installing curl"; $(APT) update -q && $(APT) install -qy --no-install-recommends curl; }

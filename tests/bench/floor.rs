@@ -67,7 +67,7 @@ impl Floor {
             addresses: [2, 3].map(|host| format!("127.{}.200.{host}", stack.block)),
         };
         std::fs::write(&floor.settings, without_identity(settings)).context("write the floor's settings")?;
-        floor.script(&["template"], &[])?;
+        floor.script(&["template"], &[floor.settings.to_str().context("the settings' path is not text")?])?;
         Ok(floor)
     }
 

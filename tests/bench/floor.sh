@@ -3,7 +3,7 @@
 # are copied from a template, servers start side by side with the product's own settings, the second one replicates from
 # the first, and an application's user is made. The time is printed in milliseconds; the servers stay until `stop`.
 #
-#   floor.sh template DIR                        prepare the template (not timed: the product does it once, too)
+#   floor.sh template DIR SETTINGS               prepare the template (not timed: the product does it once, too)
 #   floor.sh pair DIR SETTINGS LEADER FOLLOWER   two servers, e.g. 127.20.200.2 127.20.200.3
 #   floor.sh single DIR SETTINGS ADDRESS         one server
 #   floor.sh stop DIR                            end the servers and remove their data
@@ -49,8 +49,10 @@ report() { # report START_US
 
 case $mode in
 template)
+    settings=$3
     mkdir -p "$dir"
-    mariadb-install-db --no-defaults --user="$me" --datadir="$dir/template" --skip-test-db \
+    # With the settings: a server that finds a redo log of another size makes it anew when it starts.
+    mariadb-install-db --defaults-file="$settings" --user="$me" --datadir="$dir/template" --skip-test-db \
         --auth-root-authentication-method=normal >"$dir/install.log" 2>&1 || { cat "$dir/install.log" >&2; exit 1; }
     ;;
 pair)
