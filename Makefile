@@ -20,6 +20,10 @@ demo: mariadb curl build ## Walk the main job, from create-service to a healed p
 	@target/debug/demo
 
 test: mariadb lint build ## Check and test everything
+	@# Temporary files have a place of their own (its name is short: sockets are below it). However the tests end, every
+	@# process that works below it ends, and it goes.
+	@scratch=$$(mktemp -d /tmp/tt.XXXXXX); export TMPDIR=$$scratch; \
+	trap 'target/debug/stack down --dir "$$scratch" >/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(CARGO) test --workspace
 
 up: mariadb build ## Leave a director and a broker running in the background

@@ -11,6 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The variable by which the director marks every process of a VM.
 const VM_VARIABLE: &str = "TANDEM_VM_CID";
 
+/// Programs that are a stack's without the mark: the director, and what the packages' own tests start.
+const PROGRAMS: [&str; 6] =
+    ["tandem-director", "mysql-broker", "mysql-agent", "mariadbd", "mariadb-backup", "mariadb-install-db"];
+
 /// A process of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -31,8 +35,8 @@ pub struct Usage {
     pub cpu: Duration,
 }
 
-/// Every living process of the stack in `directory`: the ones that a director marked as a VM's and that work on a file
-/// below the directory, and the director itself.
+/// Every living process of the stack in `directory`: the ones that a director marked as a VM's, or whose program is one
+/// of ours, and that work on a file below the directory.
 #[must_use]
 pub fn of_stack(directory: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -124,7 +128,7 @@ fn inspect(pid: i32, directory: &Path) -> Option<Process> {
     let vm = fs::read(root.join("environ")).ok().and_then(|environment| variable(&environment, VM_VARIABLE));
     let works_below =
         mentions(&arguments, directory) || fs::read_link(root.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
-    let ours = works_below && (vm.is_some() || program == "tandem-director");
+    let ours = works_below && (vm.is_some() || PROGRAMS.contains(&program.as_str()));
     (ours && is_alive(pid)).then_some(Process { pid, program, vm })
 }
 

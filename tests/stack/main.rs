@@ -66,11 +66,14 @@ async fn up(directory: &Path) -> Result<()> {
 }
 
 fn down(directory: &Path) -> Result<()> {
-    let Ok(directory) = directory.canonicalize() else {
+    // Processes may have outlived a directory that somebody removed by hand.
+    let directory =
+        directory.canonicalize().or_else(|_| std::path::absolute(directory)).context("resolve the directory")?;
+    let count = processes::of_stack(&directory).len();
+    if count == 0 && !directory.exists() {
         println!("There is no stack in {}.", directory.display());
         return Ok(());
-    };
-    let count = processes::of_stack(&directory).len();
+    }
     guard::remove(&directory)?;
     println!("Removed {count} processes and {}.", directory.display());
     Ok(())

@@ -2,14 +2,18 @@
 //! whatever the stack left. The pipe closes however the parent ends (return, panic, Ctrl-C, `kill -9`), so there is one
 //! way to clean up and it always runs.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::block::Block;
 use crate::processes;
+
+/// Time for files to go.
+const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The parent's end.
 #[derive(Debug)]
@@ -70,9 +74,14 @@ pub fn remove(directory: &Path) -> Result<()> {
         eprintln!("the files of the stack are kept in {}", directory.display());
         return Ok(());
     }
-    match std::fs::remove_dir_all(directory) {
-        Ok(()) => Ok(()),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(cause) => Err(cause).with_context(|| format!("remove {}", directory.display())),
+    // A second remover, or the last writes of a process that ends, may be in the way for a moment.
+    let started = Instant::now();
+    loop {
+        match std::fs::remove_dir_all(directory) {
+            Ok(()) => return Ok(()),
+            Err(cause) if cause.kind() == ErrorKind::NotFound && !directory.exists() => return Ok(()),
+            Err(_) if started.elapsed() < REMOVE_LIMIT => std::thread::sleep(Duration::from_millis(20)),
+            Err(cause) => return Err(cause).with_context(|| format!("remove {}", directory.display())),
+        }
     }
 }
