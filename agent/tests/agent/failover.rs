@@ -26,7 +26,7 @@ async fn the_follower_takes_over_from_a_dead_leader_and_the_leader_comes_back() 
     assert!(alone.starts_with(&format!("failed to fetch status of peer ({})", first.address)), "{alone}");
 
     first.recreate();
-    let back = first.until_up().await;
+    let back = first.until_left_read_only().await;
     assert!(back.read_only && !back.replication_configured, "{back:?}");
     run(&first, Command::ConfigureLeaderFollower).await.unwrap();
     in_step(&second, &first).await;
@@ -117,8 +117,8 @@ async fn a_leader_that_was_replaced_does_not_come_back_writable() {
     first.stop();
     run(&second, Command::MakeLeader).await.unwrap();
     first.start();
-    let back = first.until_up().await;
-    assert!(back.read_only, "{back:?}");
+    let back = first.until_left_read_only().await;
+    assert!(back.read_only && !first.has_role_marker(), "{back:?}");
     run(&second, Command::ConfigureLeaderFollower).await.unwrap();
     assert_eq!(first.status().await.unwrap().role, Role::Follower);
 }
@@ -149,6 +149,6 @@ async fn a_leader_without_its_agent_still_counts() {
 
     second.kill();
     second.start();
-    assert!(second.until_up().await.read_only);
+    assert!(second.until_left_read_only().await.read_only);
     assert_eq!(first.number("SELECT @@read_only").await, 0);
 }

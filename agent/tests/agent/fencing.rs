@@ -1,7 +1,5 @@
 //! What must not happen: two histories, two writable servers, or a leader without the newest transactions.
 
-use std::time::{Duration, Instant};
-
 use agent::api::{Command, Receiver, Role};
 
 use crate::pair::{configured, in_step, run};
@@ -18,15 +16,6 @@ async fn moved() -> (Vm, Vm) {
     run(&second, Command::MakeLeader).await.unwrap();
     second.sql("INSERT INTO d.t VALUES (2)").await;
     (first, second)
-}
-
-/// The agent's log says so.
-async fn until_logged(vm: &Vm, text: &str) {
-    let begun = Instant::now();
-    while !std::fs::read_to_string(vm.agent_log()).unwrap_or_default().contains(text) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{text:?} was not logged");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,11 +69,11 @@ async fn a_leader_that_returns_waits_for_a_frozen_one() {
 
     signal(second.server_pid().unwrap(), "-STOP");
     first.start();
-    until_logged(&first, "not recovered yet").await;
+    first.until_logged("not recovered yet").await;
     assert!(first.status().await.unwrap().read_only);
     signal(second.server_pid().unwrap(), "-CONT");
 
-    until_logged(&first, "the peer is the writable leader now").await;
+    first.until_logged("the peer is the writable leader now").await;
     assert!(first.status().await.unwrap().read_only);
     assert_eq!(second.status().await.unwrap().role, Role::Leader);
 }
@@ -105,7 +94,7 @@ async fn a_server_without_a_free_connection_counts_as_writable() {
     }
 
     first.start();
-    until_logged(&first, "takes connections and does not say what it is").await;
+    first.until_logged("takes connections and does not say what it is").await;
 
     assert!(first.until_up().await.read_only);
 }
@@ -123,7 +112,7 @@ async fn a_stale_leader_that_returns_does_not_lead_while_the_new_one_starts_agai
     first.start();
 
     second.until("the leader again", |status| status.role == Role::Leader).await;
-    until_logged(&first, "the peer is the writable leader now").await;
+    first.until_logged("the peer is the writable leader now").await;
     assert!(first.status().await.unwrap().read_only);
     assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 2);
 }

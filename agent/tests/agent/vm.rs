@@ -57,6 +57,8 @@ pub(crate) struct Vm {
     root: PathBuf,
     directory: TempDir,
     agent: Option<Child>,
+    /// How long the log was when the agent was started.
+    log_before_start: usize,
 }
 
 /// The VMs of a deployment; none is started yet.
@@ -101,7 +103,15 @@ impl Vm {
         std::fs::write(root.join("jobs/mysql-agent/config.json"), config.to_string()).unwrap();
         let client = Client::new(address.parse().unwrap(), DEPLOYMENT, tls).unwrap();
         let cid = format!("vm-{}-{address}", std::process::id());
-        Vm { address: address.into(), cid, client, root: directory.path().into(), directory, agent: None }
+        Vm {
+            address: address.into(),
+            cid,
+            client,
+            root: directory.path().into(),
+            directory,
+            agent: None,
+            log_before_start: 0,
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -136,6 +146,7 @@ impl Vm {
     /// Start the agent.
     pub(crate) fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.agent_log()).unwrap();
+        self.log_before_start = log.metadata().unwrap().len() as usize;
         let mut command = Command::new(env!("CARGO_BIN_EXE_mysql-agent"));
         command.arg("--config").arg(self.config()).current_dir(self.root());
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TANDEM_VM_CID", &self.cid);
@@ -151,7 +162,17 @@ impl Vm {
     pub(crate) fn stop(&mut self) {
         let mut agent = self.agent.take().unwrap();
         signal(agent.id(), "-TERM");
-        let exit = agent.wait().unwrap();
+        let begun = Instant::now();
+        let exit = loop {
+            match agent.try_wait().unwrap() {
+                Some(exit) => break exit,
+                None if begun.elapsed() > PATIENCE => {
+                    self.agent = Some(agent);
+                    panic!("the agent did not end: {}", std::fs::read_to_string(self.agent_log()).unwrap_or_default());
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
         assert!(exit.success(), "{exit}");
     }
 
@@ -172,8 +193,20 @@ impl Vm {
             let _ = agent.wait();
         }
         // A child of a dead agent has another parent by now; it is gone when /proc says so.
-        while let [pid, ..] = self.processes()[..] {
-            signal(pid, "-KILL");
+        // Its sockets are closed a moment later than its environment is gone.
+        let begun = Instant::now();
+        let listens = || std::net::TcpStream::connect((self.address.as_str(), 3306)).is_ok();
+        loop {
+            let left = self.processes();
+            if left.is_empty() && !listens() {
+                return;
+            }
+            if begun.elapsed() > PATIENCE {
+                // A second panic would end all tests, without a word about the first.
+                assert!(std::thread::panicking(), "{left:?} of {} cannot be killed", self.cid);
+                return;
+            }
+            left.into_iter().for_each(|pid| signal(pid, "-KILL"));
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -234,6 +267,30 @@ impl Vm {
 
     pub(crate) async fn until_up(&self) -> Status {
         self.until("an answer", |_| true).await
+    }
+
+    /// Wait until the agent says something in its log.
+    pub(crate) async fn until_logged(&self, said: &str) {
+        let begun = Instant::now();
+        while !self.log_since_start().contains(said) {
+            assert!(begun.elapsed() < PATIENCE, "{said:?} is not logged:\n{}", self.log_since_start());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn log_since_start(&self) -> String {
+        let log = std::fs::read(self.agent_log()).unwrap_or_default();
+        String::from_utf8_lossy(&log[self.log_before_start.min(log.len())..]).into_owned()
+    }
+
+    /// Wait until the agent has looked at both servers after its start and has left this one read-only.
+    pub(crate) async fn until_left_read_only(&self) -> Status {
+        self.until_logged("the server stays read-only").await;
+        self.until_up().await
+    }
+
+    pub(crate) fn has_role_marker(&self) -> bool {
+        self.root().join("sys/run/mysql/role.json").exists()
     }
 
     /// A session of the agent's own account.
