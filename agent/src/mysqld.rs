@@ -9,6 +9,7 @@
 //!      +-------------------+  +--------------------------------+
 //! ```
 
+mod data;
 mod files;
 mod process;
 mod program;
@@ -16,7 +17,6 @@ mod settings;
 mod socket;
 mod template;
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::instance::Instance;
 use crate::mysql::{self, Database};
 use crate::report::sentence;
-use files::is_root;
+pub(crate) use data::{make_incoming, replaced};
 pub(crate) use files::{Files, make_private_directory, remove_file_if_there, remove_if_there, write_private};
 use process::Process;
 use program::Program;
@@ -127,12 +127,13 @@ impl Mysqld {
     }
 
     async fn until_down(&self) {
-        // The stop itself has a limit, so this has one.
+        // The stop has a limit and the preparation of a start ends at once, so this has one.
         let _ = self.state.clone().wait_for(|state| matches!(state, State::Down(why) if why == RESTING)).await;
     }
 }
 
 const RESTING: &str = "the server is stopped";
+const STARTING: &str = "the server is starting";
 
 /// Keeps the server stopped.
 pub(crate) struct Resting<'a>(&'a Mysqld);
@@ -152,10 +153,7 @@ impl Drop for Resting<'_> {
 impl Supervisor {
     /// Keep the server as it is wished, until the wish is [`Wish::End`].
     pub(crate) async fn supervise(mut self) {
-        // Only here: later a copy may be going on while the server starts again.
-        if let Err(error) = remove_half_copies(&self.files) {
-            tracing::error!("a copy that was cut off still takes space: {}", sentence(&error));
-        }
+        self.remove_leftovers().await;
         let mut pause = FIRST_PAUSE;
         let mut starts = 0;
         loop {
@@ -167,6 +165,7 @@ impl Supervisor {
                 }
                 continue;
             }
+            self.no_longer_resting();
             let begun = Instant::now();
             let why = match self.start().await {
                 Ok(Some(process)) => {
@@ -190,6 +189,25 @@ impl Supervisor {
         }
     }
 
+    async fn remove_leftovers(&self) {
+        let files = self.files.clone();
+        let removed = tokio::task::spawn_blocking(move || data::remove_leftovers(&files)).await;
+        if let Err(error) = removed.context("remove what was left").flatten() {
+            tracing::error!("what a killed agent has left is still there: {}", sentence(&error));
+        }
+    }
+
+    /// Who waits until the server rests must not see that it rested before. After a crash the reason stays to be read.
+    fn no_longer_resting(&self) {
+        self.state.send_if_modified(|state| {
+            let was_resting = matches!(state, State::Down(why) if why == RESTING);
+            if was_resting {
+                *state = State::Down(STARTING.into());
+            }
+            was_resting
+        });
+    }
+
     /// Wait until the server ends or must end; says why it is down.
     async fn run(&mut self, mut process: Process) -> String {
         let log = self.files.log.join("mysqld.log");
@@ -206,7 +224,10 @@ impl Supervisor {
     async fn start(&mut self) -> Result<Option<Process>> {
         let mut process = match Process::find(&self.files.my_cnf())? {
             Some(process) => process,
-            None => self.spawn().await?,
+            None => match self.spawn().await? {
+                Some(process) => process,
+                None => return Ok(None),
+            },
         };
         let answers = answers(&self.database);
         tokio::select! {
@@ -232,16 +253,19 @@ impl Supervisor {
         Ok(Some(process))
     }
 
-    async fn spawn(&mut self) -> Result<Process> {
-        let program = Program::find()?;
-        let files = self.files.clone();
-        let template =
-            template::Template { cache: files.cache.clone(), redo_log_mb: files.redo_log_mb, is_root: is_root() };
-        let (data, made_by) = (files.data.clone(), program.clone());
-        let prepare = tokio::task::spawn_blocking(move || prepare(&files, &template, &made_by));
-        if prepare.await.context("prepare the data directory")?? {
-            let data = self.files.data.clone();
-            self.syncing = Some(tokio::task::spawn_blocking(move || write_to_disk(&data)));
+    /// None when it was wished away while it was prepared.
+    async fn spawn(&mut self) -> Result<Option<Process>> {
+        let prepared = async {
+            let program = Program::find().await?;
+            let template = data::prepare(&self.files, &program).await?;
+            anyhow::Ok((program, template))
+        };
+        let (program, template) = tokio::select! {
+            prepared = prepared => prepared?,
+            () = unwished(&mut self.wish) => return Ok(None),
+        };
+        if let Some(template) = template {
+            self.syncing = Some(data::make(&self.files, template).await?);
         }
         let history = match std::fs::read_to_string(self.files.copied()) {
             Ok(text) => Some(text.parse().with_context(|| format!("read {}", self.files.copied().display()))?),
@@ -251,36 +275,8 @@ impl Supervisor {
         let init = mysql::init_file(&self.admin_password, replication_password, history.as_ref());
         write_private(&self.files.init_file(), &init)?;
         write_private(&self.files.my_cnf(), &self.files.my_cnf_text)?;
-        tracing::info!(program = %program.path.display(), version = program.version, data = %data.display(), "start the server");
-        Process::start(&program.path, &self.files.my_cnf(), &self.files.log.join("mysqld.log"))
-    }
-}
-
-/// Remove what a copy that was cut off has left.
-fn remove_half_copies(files: &Files) -> Result<()> {
-    let store = files.data.parent().context("the data directory has a parent")?;
-    ["data.new", "data.replaced", "incoming"].iter().try_for_each(|half| remove_if_there(&store.join(half)))
-}
-
-/// Make every directory that the server needs, its data directory from the template when there is none; says whether it was.
-fn prepare(files: &Files, template: &template::Template, program: &Program) -> Result<bool> {
-    let store = files.data.parent().context("the data directory has a parent")?;
-    for directory in [store, &files.run, &files.log, &files.temporary] {
-        make_private_directory(directory)?;
-    }
-    if files.data.is_dir() {
-        return Ok(false);
-    }
-    template.copy_to(&files.data, program).map(|()| true)
-}
-
-/// Have a new data directory on the disk before the writes that depend on it are old; the server starts meanwhile.
-fn write_to_disk(data: &Path) {
-    let synced = std::fs::File::open(data).map(rustix::fs::syncfs);
-    if !matches!(synced, Ok(Ok(()))) {
-        tracing::warn!(
-            "the new data directory may not survive a crash of the machine within the next seconds: {synced:?}"
-        );
+        tracing::info!(program = %program.path.display(), version = program.version, data = %self.files.data.display(), "start the server");
+        Process::start(&program.path, &self.files.my_cnf(), &self.files.log.join("mysqld.log")).map(Some)
     }
 }
 

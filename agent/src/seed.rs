@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::agent::Agent;
 use crate::gtid::History;
-use crate::mysqld::{make_private_directory, remove_if_there};
+use crate::mysqld::{make_incoming, remove_if_there, replaced};
 use crate::report::Report;
 use crate::topology::Server;
 pub(crate) use leader::backup;
@@ -36,8 +36,9 @@ const CHECK_BYTES: u64 = 16 << 20;
 
 /// Replace this server's data by a copy of the leader's.
 pub(crate) async fn copy_from_leader(agent: &Agent, leader: &Server, report: &Report) -> Result<()> {
-    let store = agent.instance.store();
-    let incoming = store.join("incoming");
+    let (files, run) = (agent.files.clone(), rand::random());
+    let made = tokio::task::spawn_blocking(move || make_incoming(&files, run)).await;
+    let incoming = made.context("make a directory for the copy")??;
     let copied = copy_and_prepare(agent, leader, &incoming, report).await;
     if copied.is_ok() {
         put_in_place(agent, &incoming).await?;
@@ -49,8 +50,6 @@ pub(crate) async fn copy_from_leader(agent: &Agent, leader: &Server, report: &Re
 }
 
 async fn copy_and_prepare(agent: &Agent, leader: &Server, incoming: &Path, report: &Report) -> Result<()> {
-    remove_if_there(incoming)?;
-    make_private_directory(incoming)?;
     report.say(format!("Copying the data of {} to {}", leader.instance, agent.instance.name()));
     let bytes = timeout(COPY_LIMIT, receive(agent, incoming, report)).await.context("the copy took too long")??;
     report.say(format!("Copied {} MB; preparing them", bytes >> 20));
@@ -145,9 +144,9 @@ async fn put_in_place(agent: &Agent, incoming: &Path) -> Result<()> {
     let data: PathBuf = agent.files.data.clone();
     match rustix::fs::renameat_with(CWD, incoming, CWD, &data, RenameFlags::EXCHANGE) {
         Ok(()) => {}
-        // Not on every file system. A crash between the two renames leaves an empty server, which is copied to again.
+        // Not on every file system. After a crash between the first two renames the next start undoes the first one.
         Err(_) => {
-            let replaced = data.with_extension("replaced");
+            let replaced = replaced(&agent.files);
             std::fs::rename(&data, &replaced).context("move the old data away")?;
             std::fs::rename(incoming, &data).context("move the copy to its place")?;
             std::fs::rename(&replaced, incoming).context("move the old data away")?;

@@ -59,6 +59,11 @@ impl Files {
         self.run.join("init.sql")
     }
 
+    /// The login of a running backup.
+    pub(crate) fn backup_login(&self) -> PathBuf {
+        self.run.join("backup.cnf")
+    }
+
     /// What a physical copy leaves in the data directory for the first start from it: the history that it holds.
     pub(crate) fn copied(&self) -> PathBuf {
         self.data.join("tandem_copied_history")

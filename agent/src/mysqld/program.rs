@@ -1,12 +1,18 @@
 //! The server program: found at run time, because it comes with the operating system and not with this release.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+use tokio::time::timeout;
 
 /// Debian has the server in `/usr/sbin`; other packagings put it under libexec.
 const PLACES: [&str; 5] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec"];
+
+/// For a program that only says its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
 /// A server program that can be used.
 #[derive(Clone, Debug)]
@@ -17,7 +23,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn find() -> Result<Program> {
+    pub(super) async fn find() -> Result<Program> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let places = std::env::split_paths(&path).chain(PLACES.map(PathBuf::from));
         let found =
@@ -25,15 +31,17 @@ impl Program {
         let Some(path) = found else {
             bail!("cannot find the server program mariadbd (nor mysqld); install the Debian package mariadb-server")
         };
-        let version = version_of(&path)?;
+        let version = version_of(&path).await?;
         Ok(Program { path, version })
     }
 }
 
-fn version_of(path: &Path) -> Result<String> {
-    let output = Command::new(path)
-        .args(["--no-defaults", "--version"])
-        .output()
+async fn version_of(path: &Path) -> Result<String> {
+    let mut command = Command::new(path);
+    command.args(["--no-defaults", "--version"]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(VERSION_LIMIT, command.output())
+        .await
+        .with_context(|| format!("{} --version did not end within {} s", path.display(), VERSION_LIMIT.as_secs()))?
         .with_context(|| format!("start {} --version", path.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text.split_whitespace().skip_while(|word| *word != "Ver").nth(1);

@@ -6,13 +6,24 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::Command;
+use tokio::time::{Instant, timeout};
 
 use super::files::remove_if_there;
 use super::program::Program;
+
+/// Making a template takes most of a second; a machine that is busy may take very much longer.
+const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+/// Longer, so that who waits sees the other one give up.
+const LOCK_LIMIT: Duration = Duration::from_secs(330);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// Where templates are kept and which one is needed.
 pub(super) struct Template {
@@ -21,51 +32,53 @@ pub(super) struct Template {
     pub(super) is_root: bool,
 }
 
-impl Template {
-    /// Make `data` from the template; the template first where it is missing.
-    pub(super) fn copy_to(&self, data: &Path, program: &Program) -> Result<()> {
-        let template = self.find_or_make(program)?;
-        let half = data.with_extension("new");
-        remove_if_there(&half)?;
-        copy_directory(&template, &half)
-            .with_context(|| format!("copy {} to {}", template.display(), half.display()))?;
-        fs::rename(&half, data).with_context(|| format!("rename {} to {}", half.display(), data.display()))
-    }
+/// Make `data` from the template.
+pub(super) fn copy(template: &Path, data: &Path) -> Result<()> {
+    let half = data.with_extension("new");
+    remove_if_there(&half)?;
+    copy_directory(template, &half).with_context(|| format!("copy {} to {}", template.display(), half.display()))?;
+    rename(&half, data)
+}
 
-    fn find_or_make(&self, program: &Program) -> Result<PathBuf> {
+impl Template {
+    /// Find the template, made first where it is missing. Dropping it ends the programs that make it.
+    pub(super) async fn find_or_make(&self, program: &Program) -> Result<PathBuf> {
         fs::create_dir_all(&self.cache).with_context(|| format!("make the directory {}", self.cache.display()))?;
         let name = format!("mysql-data-{}-redo{}M", program.version, self.redo_log_mb);
         let template = self.cache.join(&name);
         if template.is_dir() {
             return Ok(template);
         }
-        // Agents that come at the same time wait here for the first one; a dead one's lock is gone with it.
-        let lock = File::create(self.cache.join("lock")).context("open the lock of the template")?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).context("lock the template")?;
+        let _locked = lock(&self.cache.join("lock")).await?;
         if !template.is_dir() {
             let half = self.cache.join(format!("{name}.new"));
-            remove_if_there(&half)?;
-            self.install(&half)?;
-            fs::rename(&half, &template)
-                .with_context(|| format!("rename {} to {}", half.display(), template.display()))?;
+            let left = half.clone();
+            tokio::task::spawn_blocking(move || remove_if_there(&left)).await.context("remove a half template")??;
+            self.install(&half).await?;
+            rename(&half, &template)?;
         }
         Ok(template)
     }
 
-    fn install(&self, data: &Path) -> Result<()> {
+    async fn install(&self, data: &Path) -> Result<()> {
         let mut command = Command::new("mariadb-install-db");
         command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.arg(format!("--innodb-log-file-size={}M", self.redo_log_mb));
-        command.arg(format!("--datadir={}", data.display())).stdin(Stdio::null());
+        command.arg(format!("--datadir={}", data.display()));
         if self.is_root {
             command.arg("--user=root");
         }
-        let output = match command.output() {
-            Ok(output) => output,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let output = match timeout(INSTALL_LIMIT, output_of(command)).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 bail!("cannot find the program mariadb-install-db; install the Debian package mariadb-server")
             }
-            Err(error) => return Err(error).context("start mariadb-install-db"),
+            Ok(Err(error)) => return Err(error).context("start mariadb-install-db"),
+            Err(_) => bail!(
+                "mariadb-install-db did not make {} within {} s and was killed",
+                data.display(),
+                INSTALL_LIMIT.as_secs()
+            ),
         };
         if output.status.success() {
             return Ok(());
@@ -76,6 +89,56 @@ impl Template {
             said.lines().filter(|line| line.contains("ERROR") || line.contains("rror:")).take(5).collect();
         bail!("mariadb-install-db could not make {} ({}): {}", data.display(), output.status, lines.join("; "))
     }
+}
+
+/// Agents that come at the same time wait here for the first one; a dead one's lock is gone with it. Asked again and again,
+/// because a thread that waits in the kernel could not be called back when the agent must end.
+async fn lock(path: &Path) -> Result<File> {
+    let lock = File::create(path).with_context(|| format!("open {}", path.display()))?;
+    let begun = Instant::now();
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_LIMIT => tokio::time::sleep(LOCK_POLL).await,
+            Err(Errno::WOULDBLOCK) => bail!(
+                "{} is held for longer than {} s, and the agent that makes the template should be done by then",
+                path.display(),
+                LOCK_LIMIT.as_secs()
+            ),
+            Err(error) => return Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+}
+
+/// Run a program that starts others. They all end when this is dropped, not only the first one.
+async fn output_of(mut command: Command) -> std::io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.process_group(0).kill_on_drop(true).spawn()?;
+    let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let output = child.wait_with_output().await;
+    group.has_ended();
+    output
+}
+
+/// The process group of a running program.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Its number may be another's soon.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // One that has ended needs no signal, so the error says nothing.
+        let _ = self.0.map(|group| kill_process_group(group, Signal::KILL));
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("rename {} to {}", from.display(), to.display()))
 }
 
 fn copy_directory(from: &Path, to: &Path) -> Result<()> {
@@ -119,7 +182,7 @@ fn copy_large(from: &Path, to: &Path) -> Result<()> {
         }
     }
     match rustix::fs::fallocate(&target, FallocateFlags::empty(), 0, length) {
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
         Err(error) => Err(error).context("reserve the space of the copy"),
     }
 }

@@ -40,7 +40,7 @@ impl Drop for Login {
 /// Start a backup; its stream breaks when the backup fails, and the backup ends when the stream is dropped.
 pub(crate) async fn backup(agent: &Agent) -> Result<Body> {
     let turn = Arc::clone(&agent.backups).try_acquire_owned().context("another backup of this server is running")?;
-    let login = Login(agent.files.run.join("backup.cnf"));
+    let login = Login(agent.files.backup_login());
     write_private(&login.0, &login_text(agent))?;
     let directory = agent.files.run.join("backup");
     make_private_directory(&directory)?;

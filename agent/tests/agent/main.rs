@@ -5,6 +5,7 @@ mod crashes;
 mod failover;
 mod fencing;
 mod pair;
+mod preparing;
 mod seeding;
 mod single_node;
 mod vm;

@@ -29,7 +29,10 @@ async fn a_follower_with_a_new_disk_is_copied_to() {
     first.sql("INSERT INTO d.t (b) VALUES ('last')").await;
     in_step(&first, &second).await;
     assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 81);
-    for left in ["incoming", "data.new", "data.replaced", "data/tandem_copied_history", "data/xtrabackup_info"] {
+    let store = std::fs::read_dir(second.root().join("store/mysql")).unwrap().flatten();
+    let left: Vec<_> = store.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.starts_with("incoming") || name.starts_with("data.")), "{left:?}");
+    for left in ["data/tandem_copied_history", "data/xtrabackup_info"] {
         assert!(!second.root().join("store/mysql").join(left).exists(), "{left}");
     }
 
