@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use agent::Client;
 use agent::api::{self, Activity, Role, Status};
@@ -18,6 +19,10 @@ use crate::instance::{Instance, Secret};
 use crate::mysql::{self, Database, Facts, Probe};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
 use crate::topology::{Channel, Observed, Peer, Run, Server};
+
+/// How often a relay log that cannot be read is looked at again.
+const LOOKS: usize = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The agent.
 pub(crate) struct Agent {
@@ -117,11 +122,7 @@ impl Agent {
         if let State::Down(why) = self.mysqld.state() {
             anyhow::bail!(why);
         }
-        let mut facts = self.database.facts().await?;
-        if let Some(channel) = facts.channel.as_mut().filter(|channel| channel.is_stopped()) {
-            // After a restart the server does not say what it received; its files do.
-            channel.received = self.database.received_on_disk().await?.in_order();
-        }
+        let facts = self.facts().await?;
         Ok(Status {
             instance: self.instance.name(),
             index: self.instance.spec.index,
@@ -145,6 +146,27 @@ impl Agent {
             busy: self.busy.holder(),
             version: facts.version,
         })
+    }
+
+    /// What the server says; and of a channel whose threads are stopped, what its files say, because after a restart the
+    /// server does not know what it received. A channel that is changed meanwhile has no files for a moment.
+    async fn facts(&self) -> Result<Facts> {
+        let mut looks = 0;
+        loop {
+            let mut facts = self.database.facts().await?;
+            let Some(channel) = facts.channel.as_mut().filter(|channel| channel.is_stopped()) else {
+                return Ok(facts);
+            };
+            match self.database.received_on_disk().await {
+                Ok(received) => {
+                    channel.received = received.in_order();
+                    return Ok(facts);
+                }
+                Err(error) if looks == LOOKS => return Err(error),
+                Err(_) => looks += 1,
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// This server, for a decision.

@@ -18,6 +18,7 @@ use crate::instance::Secret;
 const LOCK_WAIT_S: u32 = 2;
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const NO_SUCH_THREAD: u16 = 1094;
+const NO_MASTER_INFO: u16 = 1201;
 
 /// The statements that the server runs at each start, before it takes a connection: the accounts, which are each
 /// server's own and so in nobody's history, and after a physical copy the history that the copy holds.
@@ -144,6 +145,18 @@ pub(super) async fn cut_sessions(connection: &mut Connection) -> Result<usize> {
 }
 
 pub(super) async fn replicate_from(connection: &mut Connection, source: IpAddr, password: &Secret) -> Result<()> {
+    match point_to(connection, source, password).await {
+        // A crash tore the file with the source's name, and the server refuses every statement about it but this one.
+        Err(error) if code(&error) == Some(NO_MASTER_INFO) => {
+            tracing::warn!("the server cannot read its replication settings after a crash; they are made anew");
+            forget_replication(connection).await?;
+            point_to(connection, source, password).await
+        }
+        done => done,
+    }
+}
+
+async fn point_to(connection: &mut Connection, source: IpAddr, password: &Secret) -> Result<()> {
     stop_replication(connection).await?;
     // With log_slave_updates the binary log holds everything executed, written here or received.
     run(connection, "SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_binlog_pos").await?;
