@@ -222,6 +222,8 @@ async fn the_output_of_a_task_is_read_piece_by_piece() {
 #[tokio::test]
 async fn a_deploy_that_the_directors_end_broke_off_is_an_error_without_a_result_and_without_an_error_event() {
     let mut world = pair().await;
+    // The resurrector would work on the stuck instance first, with the deployment's lock.
+    world.pause_resurrection(true).await;
     let stuck = manifest(2, "{}").replace("{name: fix, release: tandem}", "{name: broken, release: tandem}");
     let id = task_id(&world.send_yaml(Method::POST, "/deployments", &stuck).await);
     let events = world.path(&format!("state/tasks/{id}/event"));
