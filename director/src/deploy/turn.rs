@@ -93,6 +93,10 @@ impl Turn {
             vm = Some(self.new_vm(subject).await?);
         }
         if let (true, Some(vm)) = (self.steps.configure, &vm) {
+            // From here to `remember` nobody knows what the VM was told; no digest is empty, so it will be told again.
+            let forget =
+                |instance: &mut Instance| instance.applied.iter_mut().for_each(|applied| applied.digest.clear());
+            change(subject, &self.instance.id, forget).await?;
             cpi.configure_vm(&vm.cid, &self.jobs(subject.director, &vm.cid)).await?;
         }
         self.remember(subject).await?;
