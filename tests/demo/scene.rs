@@ -65,7 +65,9 @@ impl Scene {
     /// The same for one that may be refused.
     pub(crate) async fn attempt(&self, director: &Director, arguments: &[&str]) -> Result<Output> {
         println!("   $ tandem-director {}", arguments.join(" "));
-        let output = self.patiently(arguments.last().unwrap_or(&""), director.cli(arguments)).await?;
+        let is_word = |word: &&&str| !word.starts_with('-') && !word.starts_with("service-instance_");
+        let words: Vec<&str> = arguments.iter().filter(is_word).copied().collect();
+        let output = self.patiently(&format!("{} goes on", words.join(" ")), director.cli(arguments)).await?;
         print_indented(&output.stdout);
         print_indented(&output.stderr);
         Ok(output)
