@@ -8,8 +8,8 @@ use tests::{Service, Stack};
 
 use crate::table::Row;
 
-/// Over how long the processor time is counted.
-const WINDOW: Duration = Duration::from_secs(10);
+/// Over how long the processor time is counted: the kernel's clock of a process ticks every hundredth of a second.
+const WINDOW: Duration = Duration::from_secs(30);
 /// The most that an agent may hold in memory.
 const AGENT_MB: f64 = 15.0;
 
