@@ -124,6 +124,25 @@ impl std::fmt::Debug for Tls {
     }
 }
 
+/// A text that does not print.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// Why the document cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

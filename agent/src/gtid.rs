@@ -38,9 +38,7 @@ impl History {
         }
         self
     }
-}
 
-impl History {
     /// As MariaDB must be told it: within each domain the latest last, for that one becomes the position. In strict mode
     /// sequence numbers only grow, whichever server writes.
     pub(crate) fn in_order(&self) -> String {

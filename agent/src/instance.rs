@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use agent::config::{Config, LinkedInstance, Spec, Tls};
+use agent::config::{Config, LinkedInstance, Secret, Spec, Tls};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
@@ -24,23 +24,6 @@ pub(crate) struct Properties {
 pub(crate) enum Topology {
     SingleNode,
     LeaderFollower,
-}
-
-/// A text that does not print.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 /// The instance, checked.

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent::api::{MYSQL_PORT, Receiver, ReplicationMode};
+use agent::config::Secret;
 use anyhow::{Context, Result, bail};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Connection as _, MySql};
 
 use crate::gtid::History;
-use crate::instance::Secret;
 use crate::report::sentence;
 
 pub(crate) use mariadb::init_file;
@@ -287,6 +287,3 @@ async fn within<T>(limit: Duration, act: &'static str, work: impl Future<Output 
 }
 
 type Connection = MySqlConnection;
-
-/// The history that a copied data directory holds, for its first start.
-pub(crate) type CopiedHistory = History;

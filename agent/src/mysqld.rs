@@ -68,8 +68,8 @@ pub(crate) struct Mysqld {
 pub(crate) struct Supervisor {
     files: Files,
     database: Database,
-    admin_password: crate::instance::Secret,
-    replication_password: Option<crate::instance::Secret>,
+    admin_password: agent::config::Secret,
+    replication_password: Option<agent::config::Secret>,
     wish: watch::Receiver<Wish>,
     state: watch::Sender<State>,
     /// Writes a new data directory to the disk.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 
+use agent::config::Secret;
 use std::time::Duration;
 
 use agent::config::Config;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::agents::Agents;
 use crate::bosh::Director;
 use crate::catalog::Catalog;
-use crate::config::{Properties, Secret};
+use crate::config::Properties;
 use crate::manifest::Manifests;
 use crate::reconciler::TURNS_LIMIT;
 use crate::seal::Sealer;

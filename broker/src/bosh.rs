@@ -8,6 +8,7 @@ mod deployments;
 mod links;
 mod tasks;
 
+use agent::config::Secret;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +17,7 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::{self, Secret};
+use crate::config;
 
 pub(crate) use deployments::Instance;
 pub(crate) use tasks::{ErrandResult, Task};

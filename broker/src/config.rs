@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agent::config::{Spec, Tls};
+use agent::config::{Secret, Spec, Tls};
 use anyhow::ensure;
 use serde::Deserialize;
 
@@ -37,24 +37,6 @@ pub(crate) struct Director {
     pub(crate) client_secret: Secret,
 }
 
-/// A text that does not print.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// The text, for the one place that needs it.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
 impl Properties {
     /// What the types cannot say.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
@@ -62,8 +44,8 @@ impl Properties {
         ensure!(url.starts_with("https://"), "property `director.url` is `{url}`, but must start with https://");
         ensure!(!self.username.is_empty(), "property `username` must not be empty");
         ensure!(!self.username.contains(':'), "property `username` must not contain `:` (basic authentication)");
-        ensure!(!self.password.0.is_empty(), "property `password` must not be empty");
-        ensure!(self.encryption_key.0.len() >= 16, "property `encryption_key` must have at least 16 characters");
+        ensure!(!self.password.reveal().is_empty(), "property `password` must not be empty");
+        ensure!(self.encryption_key.reveal().len() >= 16, "property `encryption_key` must have at least 16 characters");
         ensure!(self.operation_timeout_minutes > 0, "property `operation_timeout_minutes` must be at least 1");
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! ChaCha20-Poly1305 with the SHA-256 of the configured key, a random nonce for each row, and the row's ids as
 //! associated data: a sealed text that is moved to another row does not open.
 
+use agent::config::Secret;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +11,6 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::config::Secret;
 use crate::ids::{BindingId, InstanceId};
 
 /// Seals and opens with one key.

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use agent::api::{MYSQL_PORT, Receiver, ReplicationMode};
+use agent::config::Secret;
 use anyhow::{Context, Result};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
-use super::{ADMIN, Channel, Closing, Connection, CopiedHistory, Facts, REPLICATION};
-use crate::instance::Secret;
+use super::{ADMIN, Channel, Closing, Connection, Facts, REPLICATION};
+use crate::gtid::History;
 
 /// How long a statement waits for a lock; the server's default is a day.
 const LOCK_WAIT_S: u32 = 2;
@@ -22,7 +23,7 @@ const NO_MASTER_INFO: u16 = 1201;
 
 /// The statements that the server runs at each start, before it takes a connection: the accounts, which are each
 /// server's own and so in nobody's history, and after a physical copy the history that the copy holds.
-pub(crate) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Option<&CopiedHistory>) -> String {
+pub(crate) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Option<&History>) -> String {
     let mut text = String::from("SET SESSION sql_log_bin=0;\n");
     text.push_str("DELETE FROM mysql.global_priv WHERE User IN ('', 'root', 'mysql');\n");
     text.push_str("DELETE FROM mysql.proxies_priv;\nFLUSH PRIVILEGES;\n");
