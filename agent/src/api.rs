@@ -20,6 +20,15 @@
 //! | `POST /v1/steps/prepare-promotion` | [`Position`] | 200 [`Ticket`]: everything of the position is applied |
 //! | `POST /v1/steps/promote` | [`Promotion`] | 200 `{}`: this server was a follower and is the writable leader now |
 //! | `GET /v1/backup` | | 200, a physical backup of the data as `mbstream` |
+//!
+//! And how the three voters of a pair, both agents and the witness, agree on one leader ([`crate::quorum`] has the rules).
+//! The witness serves only these, on [`WITNESS_PORT`], and knows the pair by the name in the client's certificate.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `POST /v1/voter/renew` | [`Renewal`](crate::quorum::Renewal) | 200 [`Answer`](crate::quorum::Answer) |
+//! | `POST /v1/voter/vote` | [`Ballot`](crate::quorum::Ballot) | 200 [`Answer`](crate::quorum::Answer) |
+//! | `POST /v1/voter/release` | [`Release`](crate::quorum::Release) | 200 `{}` |
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +37,9 @@ pub const PORT: u16 = 8008;
 
 /// The port of the MySQL server beside the agent.
 pub const MYSQL_PORT: u16 = 3306;
+
+/// The port on which the broker is the witness of its pairs.
+pub const WITNESS_PORT: u16 = 8009;
 
 /// The name in the broker's client certificate. An agent obeys this name and its own deployment's, nobody else's.
 pub const BROKER_NAME: &str = "mysql-broker";

@@ -18,7 +18,8 @@ const MAY_IMPORT: [(&str, &[&str]); 5] = [
     ("tests", &["agent", "broker"]),
 ];
 /// Files, with the folder of the same name, that decide and do nothing else.
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
+    "agent/src/quorum.rs",
     "agent/src/topology.rs",
     "agent/src/gtid.rs",
     "broker/src/admission.rs",
