@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent::config::{Config, LinkedInstance, Secret, Spec, Tls};
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +17,56 @@ pub(crate) struct Properties {
     admin_password: Secret,
     replication_password: Option<Secret>,
     tls: Tls,
+    witness: Option<Witness>,
+    #[serde(default = "ten_seconds")]
+    lease_ttl_in_ms: u64,
+    #[serde(default = "without_waiting")]
+    replication_mode: Mode,
+    #[serde(default = "for_ever")]
+    semi_sync_ack_timeout_in_ms: u64,
+}
+
+/// The third voter of a pair: the broker.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the leader's lease and sync mode read it, which follow")]
+pub(crate) struct Witness {
+    /// Its address or DNS name.
+    pub(crate) host: String,
+    #[serde(default = "witness_port")]
+    pub(crate) port: u16,
+}
+
+/// What a commit waits for, as the plan has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// Nothing.
+    Async,
+    /// The follower's receipt.
+    SemiSync,
+}
+
+/// A shorter one would be lost to an ordinary pause of a busy VM.
+const SHORTEST_LEASE_MS: u64 = 1_000;
+const LONGEST_LEASE_MS: u64 = 600_000;
+/// The product's, the longest that both server families take.
+const LONGEST_ACK_TIMEOUT_MS: u64 = 9_223_372_036_854_775_807;
+
+fn ten_seconds() -> u64 {
+    10_000
+}
+
+fn without_waiting() -> Mode {
+    Mode::Async
+}
+
+fn for_ever() -> u64 {
+    LONGEST_ACK_TIMEOUT_MS
+}
+
+fn witness_port() -> u16 {
+    agent::api::WITNESS_PORT
 }
 
 /// How many servers make one service instance, and how they work together.
@@ -38,15 +89,24 @@ pub(crate) struct Instance {
 
 /// What only a pair has.
 #[derive(Debug)]
+#[expect(dead_code, reason = "the leader's lease and sync mode read it, which follow")]
 pub(crate) struct Pair {
     pub(crate) peer: LinkedInstance,
     pub(crate) replication_password: Secret,
+    /// Without one, a promotion needs the other server's agent.
+    pub(crate) witness: Option<Witness>,
+    /// How long a leader may go on without a word from its follower or the witness.
+    pub(crate) lease: Duration,
+    pub(crate) mode: Mode,
+    /// How long a commit waits for the follower's receipt before it stops waiting for any.
+    pub(crate) ack_timeout_ms: u64,
 }
 
 impl Instance {
     pub(crate) fn new(config: Config<Properties>) -> Result<Instance> {
         let Config { spec, mut links, properties } = config;
         check_passwords(&properties)?;
+        check_times(&properties)?;
         let linked = links.remove("mysql").map(|link| link.instances).unwrap_or_default();
         let pair = match properties.topology {
             Topology::SingleNode => None,
@@ -54,7 +114,14 @@ impl Instance {
                 let replication_password = properties.replication_password.context(
                     "property replication_password is missing; the topology leader-follower needs it beside admin_password",
                 )?;
-                Some(Pair { peer: peer(&spec, linked)?, replication_password })
+                Some(Pair {
+                    peer: peer(&spec, linked)?,
+                    replication_password,
+                    witness: properties.witness,
+                    lease: Duration::from_millis(properties.lease_ttl_in_ms),
+                    mode: properties.replication_mode,
+                    ack_timeout_ms: properties.semi_sync_ack_timeout_in_ms,
+                })
             }
         };
         Ok(Instance { spec, admin_password: properties.admin_password, tls: properties.tls, pair })
@@ -91,6 +158,16 @@ fn check_passwords(properties: &Properties) -> Result<()> {
         // MariaDB cuts a longer one when it writes master.info, and then cannot log in after a restart.
         let length = password.reveal().len();
         ensure!((1..=96).contains(&length), "property replication_password has {length} bytes; give it 1 to 96");
+    }
+    Ok(())
+}
+
+fn check_times(properties: &Properties) -> Result<()> {
+    for (name, value, least, most) in [
+        ("lease_ttl_in_ms", properties.lease_ttl_in_ms, SHORTEST_LEASE_MS, LONGEST_LEASE_MS),
+        ("semi_sync_ack_timeout_in_ms", properties.semi_sync_ack_timeout_in_ms, 1, LONGEST_ACK_TIMEOUT_MS),
+    ] {
+        ensure!((least..=most).contains(&value), "property {name} is {value}; give it {least} to {most} milliseconds");
     }
     Ok(())
 }
@@ -150,6 +227,14 @@ mod tests {
             ("leader-follower", vec![("a", 0), ("b", 0)], password, "the same address or index"),
             ("galera", vec![], "", "unknown variant `galera`"),
             ("single-node", vec![], r#", "colour": 1"#, "unknown field `colour`"),
+            ("single-node", vec![], r#", "lease_ttl_in_ms": 999"#, "property lease_ttl_in_ms is 999; give it 1000 to"),
+            (
+                "single-node",
+                vec![],
+                r#", "semi_sync_ack_timeout_in_ms": 0"#,
+                "property semi_sync_ack_timeout_in_ms is 0",
+            ),
+            ("single-node", vec![], r#", "replication_mode": "sync""#, "unknown variant `sync`"),
         ] {
             let error = format!("{:#}", read(topology, &linked, extra).unwrap_err());
             assert!(error.contains(expected), "{error}");
