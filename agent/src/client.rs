@@ -1,18 +1,22 @@
 //! A client of one agent, over mutual TLS. The agent is known by the name in its certificate, not by its address, so an
 //! address that was given to another VM answers nobody.
 
+mod voter;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::{Certificate, Identity, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::api::{
     Command, Event, Follow, PORT, Position, Problem, Promotion, Status, Ticket, User, UserMade, certificate_name,
 };
 use crate::config::Tls;
+
+pub use voter::VoterClient;
 
 /// Time for an agent to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,25 +32,25 @@ const LINE_LIMIT: usize = 64 * 1024;
 pub struct Client {
     http: reqwest::Client,
     base: String,
-    address: IpAddr,
+    server: String,
 }
 
-/// Why an agent did not do what it was asked.
+/// Why an agent or the witness did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The keys of this end are not usable.
     #[error("the TLS keys are not usable")]
     Keys(#[source] reqwest::Error),
     /// Nobody answered, or not in time: whether the request was carried out is not known.
-    #[error("the agent at {address}:{PORT} does not answer")]
+    #[error("the {server} does not answer")]
     Unreachable {
-        /// Where it should be.
-        address: IpAddr,
+        /// Who should, and where.
+        server: String,
         /// What happened.
         #[source]
         cause: Option<reqwest::Error>,
     },
-    /// The agent answered that it will not.
+    /// The answer is that it will not.
     #[error("{}", .0.description)]
     Problem(Problem),
     /// A command was refused: nothing was changed.
@@ -55,9 +59,9 @@ pub enum Error {
     /// A command failed on the way.
     #[error("{0}")]
     Failed(String),
-    /// The answer is not one of an agent.
-    #[error("the agent at {0}:{PORT} gave an answer that is not understood")]
-    Garbled(IpAddr),
+    /// The answer is not one of an agent or a witness.
+    #[error("the {0} gave an answer that is not understood")]
+    Garbled(String),
 }
 
 impl Client {
@@ -66,22 +70,13 @@ impl Client {
     /// # Errors
     /// The keys are not usable.
     pub fn new(address: IpAddr, deployment: &str, tls: &Tls) -> Result<Client, Error> {
-        // The provider is process-wide; whoever came first chose the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let name = certificate_name(deployment);
-        let identity = format!("{}\n{}", tls.certificate, tls.private_key);
-        let http = reqwest::Client::builder()
-            .tls_certs_only(Certificate::from_pem_bundle(tls.ca.as_bytes()).map_err(Error::Keys)?)
-            .identity(Identity::from_pem(identity.as_bytes()).map_err(Error::Keys)?)
+        let http = authenticated(tls)?
             .resolve(&name, SocketAddr::new(address, PORT))
-            .no_proxy()
-            .https_only(true)
-            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .build()
             .map_err(Error::Keys)?;
-        Ok(Client { http, base: format!("https://{name}:{PORT}"), address })
+        Ok(Client { http, base: format!("https://{name}:{PORT}"), server: format!("agent at {address}:{PORT}") })
     }
 
     /// Ask for the status.
@@ -172,7 +167,7 @@ impl Client {
         loop {
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
-                match serde_json::from_slice(&line).map_err(|_| Error::Garbled(self.address))? {
+                match serde_json::from_slice(&line).map_err(|_| Error::Garbled(self.server.clone()))? {
                     Event::Message(text) => progress(&text),
                     Event::Succeeded => return Ok(()),
                     Event::Refused(why) => return Err(Error::Refused(why)),
@@ -180,12 +175,12 @@ impl Client {
                 }
             }
             if buffer.len() > LINE_LIMIT {
-                return Err(Error::Garbled(self.address));
+                return Err(Error::Garbled(self.server.clone()));
             }
             match tokio::time::timeout(LINE_TIMEOUT, body.next()).await {
                 Ok(Some(Ok(bytes))) => buffer.extend_from_slice(&bytes),
-                Ok(Some(Err(cause))) => return Err(self.unreachable(cause)),
-                Ok(None) | Err(_) => return Err(Error::Unreachable { address: self.address, cause: None }),
+                Ok(Some(Err(cause))) => return Err(unreachable(&self.server, Some(cause))),
+                Ok(None) | Err(_) => return Err(unreachable(&self.server, None)),
             }
         }
     }
@@ -193,8 +188,8 @@ impl Client {
     /// Send a request whose answer starts at once and goes on for as long as it takes.
     async fn opened(&self, request: RequestBuilder) -> Result<Response, Error> {
         match tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await {
-            Ok(answer) => self.checked(answer).await,
-            Err(_) => Err(Error::Unreachable { address: self.address, cause: None }),
+            Ok(answer) => checked(&self.server, answer).await,
+            Err(_) => Err(unreachable(&self.server, None)),
         }
     }
 
@@ -203,20 +198,45 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let response = self.checked(request.timeout(ANSWER_TIMEOUT).send().await).await?;
-        response.json().await.map_err(|_| Error::Garbled(self.address))
+        json(&self.server, request, ANSWER_TIMEOUT).await
     }
+}
 
-    async fn checked(&self, answer: reqwest::Result<Response>) -> Result<Response, Error> {
-        let response = answer.map_err(|cause| self.unreachable(cause))?;
-        if response.status() == StatusCode::OK {
-            return Ok(response);
-        }
-        let problem = response.json().await.map_err(|_| Error::Garbled(self.address))?;
-        Err(Error::Problem(problem))
-    }
+/// What every client has in common: our keys, their authority, and no way round.
+fn authenticated(tls: &Tls) -> Result<ClientBuilder, Error> {
+    // The provider is process-wide; whoever came first chose the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let identity = format!("{}\n{}", tls.certificate, tls.private_key);
+    Ok(reqwest::Client::builder()
+        .tls_certs_only(Certificate::from_pem_bundle(tls.ca.as_bytes()).map_err(Error::Keys)?)
+        .identity(Identity::from_pem(identity.as_bytes()).map_err(Error::Keys)?)
+        .no_proxy()
+        .https_only(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true))
+}
 
-    fn unreachable(&self, cause: reqwest::Error) -> Error {
-        Error::Unreachable { address: self.address, cause: Some(cause) }
+/// Send a request and read the whole answer within the limit.
+async fn json<T: DeserializeOwned>(server: &str, request: RequestBuilder, limit: Duration) -> Result<T, Error> {
+    let response = checked(server, request.timeout(limit).send().await).await?;
+    response.json().await.map_err(|cause| garbled(server, cause))
+}
+
+async fn checked(server: &str, answer: reqwest::Result<Response>) -> Result<Response, Error> {
+    let response = answer.map_err(|cause| unreachable(server, Some(cause)))?;
+    if response.status() == StatusCode::OK {
+        return Ok(response);
     }
+    let problem = response.json().await.map_err(|cause| garbled(server, cause))?;
+    Err(Error::Problem(problem))
+}
+
+fn unreachable(server: &str, cause: Option<reqwest::Error>) -> Error {
+    Error::Unreachable { server: server.into(), cause }
+}
+
+/// A body that broke off is no answer; one that came in full and is not ours is a strange one.
+fn garbled(server: &str, cause: reqwest::Error) -> Error {
+    let is_whole = std::error::Error::source(&cause).is_some_and(|source| source.is::<serde_json::Error>());
+    if is_whole { Error::Garbled(server.into()) } else { unreachable(server, Some(cause)) }
 }

@@ -6,4 +6,4 @@ pub mod client;
 pub mod config;
 pub mod quorum;
 
-pub use client::Client;
+pub use client::{Client, VoterClient};
