@@ -19,6 +19,7 @@ use crate::gtid::History;
 use crate::instance::Instance;
 use crate::mysql::{self, Database, Facts, Probe};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
+use crate::report::sentence;
 use crate::topology::{Channel, Observed, Peer, Run, Server};
 
 /// How often a relay log that cannot be read is looked at again.
@@ -124,6 +125,7 @@ impl Agent {
             anyhow::bail!(why);
         }
         let facts = self.facts().await?;
+        let heartbeat_age = self.heartbeat_age(&facts).await;
         Ok(Status {
             instance: self.instance.name(),
             index: self.instance.spec.index,
@@ -141,6 +143,8 @@ impl Agent {
                 applier_running: channel.is_applier_running,
                 gtid_received: channel.received,
                 seconds_behind: channel.seconds_behind,
+                seconds_since_leader_heartbeat: heartbeat_age,
+                relay_log_space: channel.relay_log_bytes,
                 receiver_error: channel.receiver_error,
                 applier_error: channel.applier_error,
             }),
@@ -168,6 +172,13 @@ impl Agent {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// On a follower. A heartbeat that cannot be read is no reason to know nothing else of the server.
+    async fn heartbeat_age(&self, facts: &Facts) -> Option<f64> {
+        facts.channel.as_ref()?;
+        let age = self.database.seconds_since_leader_heartbeat().await;
+        age.inspect_err(|error| tracing::debug!("the heartbeat is not known: {}", sentence(error))).ok().flatten()
     }
 
     /// This server, for a decision.

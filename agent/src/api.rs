@@ -160,7 +160,7 @@ impl std::fmt::Display for ReplicationMode {
 }
 
 /// `GET /v1/status`: what `inspect` prints, and what the other side of a pair must know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The instance in BOSH's words, `group/id`.
     pub instance: String,
@@ -192,7 +192,7 @@ pub struct Status {
 }
 
 /// A follower's channel to its leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replication {
     /// The address of the source.
     pub source: String,
@@ -204,6 +204,11 @@ pub struct Replication {
     pub gtid_received: String,
     /// Seconds behind the source in the server's own estimate; none while it cannot tell.
     pub seconds_behind: Option<u64>,
+    /// Seconds since the leader wrote the last heartbeat that is applied here, by the clocks of the two VMs: lag, and
+    /// anything that keeps the leader from writing. None while there never was one.
+    pub seconds_since_leader_heartbeat: Option<f64>,
+    /// The size of the relay log in bytes.
+    pub relay_log_space: Option<u64>,
     /// The last error of the receiver; empty for none.
     pub receiver_error: String,
     /// The last error of the applier; empty for none.

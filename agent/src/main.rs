@@ -8,6 +8,7 @@
 //! | `topology.rs` | PURE: what a command does next |
 //! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
 //! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
+//! | `heartbeat.rs` | the leader's sign of life |
 //! | `agent.rs` | the parts together, and how they see both servers |
 //! | `http.rs`, `users.rs`, `report.rs` | the API |
 
@@ -16,6 +17,7 @@ mod busy;
 mod command;
 mod fence;
 mod gtid;
+mod heartbeat;
 mod http;
 mod instance;
 mod mysql;
@@ -96,6 +98,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let served = http::serve(http::router(agent.clone()), listener, handle.clone());
     let supervised = tokio::spawn(supervisor.supervise());
     let recovering = tokio::spawn(recovery::recover_after_starts(agent.clone()));
+    let beating = tokio::spawn(heartbeat::beat_while_leading(agent.clone()));
     tokio::select! {
         // Only when it could not begin to listen.
         served = served => return served,
@@ -104,6 +107,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     tracing::info!("ending: the server is stopped first");
     recovering.abort();
+    beating.abort();
     agent.tasks.close();
     if tokio::time::timeout(COMMAND_LIMIT, agent.tasks.wait()).await.is_err() {
         tracing::warn!("a command is cut off; run it again when the agent is back");

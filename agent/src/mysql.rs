@@ -3,6 +3,7 @@
 //! `mysql/` is the seam for the server families: [`mariadb`] knows the statements; nothing above this file knows SQL.
 
 mod mariadb;
+mod monitoring;
 mod relay_log;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use crate::gtid::History;
 use crate::report::sentence;
 
 pub(crate) use mariadb::init_file;
+pub(crate) use monitoring::{Beat, Heart};
 
 /// The account of the agent itself.
 pub(crate) const ADMIN: &str = "admin";
@@ -62,6 +64,8 @@ pub(crate) struct Channel {
     pub(crate) is_applier_running: bool,
     pub(crate) received: String,
     pub(crate) seconds_behind: Option<u64>,
+    /// The size of the relay log.
+    pub(crate) relay_log_bytes: Option<u64>,
     pub(crate) receiver_error: String,
     pub(crate) applier_error: String,
 }

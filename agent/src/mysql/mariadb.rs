@@ -100,6 +100,7 @@ async fn channel(connection: &mut Connection) -> Result<Option<Channel>> {
         is_applier_running,
         received: text(&row, "Gtid_IO_Pos")?,
         seconds_behind: text(&row, "Seconds_Behind_Master")?.parse().ok(),
+        relay_log_bytes: text(&row, "Relay_Log_Space")?.parse().ok(),
         receiver_error: text(&row, "Last_IO_Error")?,
         applier_error: text(&row, "Last_SQL_Error")?,
     }))

@@ -1,5 +1,7 @@
 //! A pair that works: configured, handed over, and the refusals that keep it right.
 
+use std::collections::BTreeMap;
+
 use agent::api::{Activity, Command, Receiver, Role};
 use sqlx::Executor;
 
@@ -25,6 +27,23 @@ pub(crate) async fn run(vm: &Vm, command: Command) -> Result<Vec<String>, String
     let mut lines = Vec::new();
     let done = vm.client.command(command, |line| lines.push(line.to_owned())).await;
     done.map(|()| lines).map_err(|error| error.to_string())
+}
+
+/// Does a history reach a position? The leader's moves by itself, with every heartbeat.
+pub(crate) fn reaches(history: &str, position: &str) -> bool {
+    let last_of_each = |text: &str| {
+        let gtids = text.split(',').filter_map(|gtid| gtid.trim().rsplit_once('-'));
+        gtids.map(|(origin, number)| (origin.to_owned(), number.parse().unwrap())).collect::<BTreeMap<_, u64>>()
+    };
+    let own = last_of_each(history);
+    last_of_each(position).iter().all(|(origin, number)| own.get(origin).is_some_and(|own| own >= number))
+}
+
+/// Wait until the follower has received, applied or not, what the leader has now; says what that is.
+pub(crate) async fn until_received(leader: &Vm, follower: &Vm) -> String {
+    let wanted = leader.status().await.unwrap().gtid_executed;
+    follower.until("a receipt", |status| reaches(&status.replication.as_ref().unwrap().gtid_received, &wanted)).await;
+    wanted
 }
 
 /// Wait until the follower has everything of the leader.

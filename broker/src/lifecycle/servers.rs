@@ -66,6 +66,8 @@ mod tests {
             applier_running: true,
             gtid_received: String::new(),
             seconds_behind: Some(0),
+            seconds_since_leader_heartbeat: None,
+            relay_log_space: None,
             receiver_error: String::new(),
             applier_error: String::new(),
         });

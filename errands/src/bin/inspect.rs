@@ -105,6 +105,8 @@ mod tests {
             applier_running: false,
             gtid_received: "0-1-18".into(),
             seconds_behind: None,
+            seconds_since_leader_heartbeat: None,
+            relay_log_space: None,
             receiver_error: "error connecting".into(),
             applier_error: String::new(),
         };

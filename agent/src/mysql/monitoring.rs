@@ -1,0 +1,103 @@
+//! The database `replication_monitoring`, which the leader of a pair writes and replication carries to the follower. Plain
+//! SQL that both server families take.
+//!
+//! | table | what it holds |
+//! | --- | --- |
+//! | `heartbeat` | one row for each server: when it last wrote as the leader, in UTC, and under which epoch |
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sqlx::mysql::MySqlDatabaseError;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
+
+use super::{Connection, Database, STATEMENT_LIMIT, within};
+
+const BAD_DATABASE: u16 = 1049;
+const NO_SUCH_TABLE: u16 = 1146;
+
+/// The reference's table and an epoch. `timestamp` is what its dashboards read.
+const MAKE_HEARTBEAT: [&str; 2] = [
+    "CREATE DATABASE IF NOT EXISTS replication_monitoring",
+    "CREATE TABLE IF NOT EXISTS replication_monitoring.heartbeat (server_id INT UNSIGNED NOT NULL PRIMARY KEY, \
+     ts TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL DEFAULT 0, \
+     `timestamp` TIMESTAMP AS (ts) VIRTUAL) ENGINE=InnoDB",
+];
+
+/// The row that says most of the present leader. A lower epoch is an earlier leader's, whatever its clock said.
+const AGE: &str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) - UNIX_TIMESTAMP(ts) AS CHAR) \
+                   FROM replication_monitoring.heartbeat ORDER BY epoch DESC, ts DESC LIMIT 1";
+
+/// A heartbeat that waits for a lock gives up before the next one is due.
+const PREPARE: &str = "SET SESSION lock_wait_timeout=1, innodb_lock_wait_timeout=1";
+
+/// How an attempt to write a heartbeat ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    Written,
+    /// Nothing was written: the server is read-only.
+    ReadOnly,
+    /// Nothing was written: the table is not there.
+    NoTable,
+}
+
+/// A session for the heartbeat alone: one that is stuck holds up nothing else of the agent.
+pub(crate) struct Heart(Connection);
+
+impl Heart {
+    /// Write the heartbeat unless the server is read-only, which the agent's account would not be stopped by. The server
+    /// decides that itself, under the lock that turning read-only waits for, so no heartbeat can slip in behind it.
+    pub(crate) async fn beat(&mut self, epoch: u64) -> Result<Beat> {
+        let statement = format!(
+            "REPLACE INTO replication_monitoring.heartbeat (server_id, ts, epoch) \
+             SELECT @@GLOBAL.server_id, NOW(6), {epoch} FROM DUAL WHERE @@GLOBAL.read_only=0"
+        );
+        match self.0.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await {
+            Ok(done) if done.rows_affected() == 0 => Ok(Beat::ReadOnly),
+            Ok(_) => Ok(Beat::Written),
+            Err(error) if is_missing(&error) => Ok(Beat::NoTable),
+            Err(error) => Err(error).context("write the heartbeat"),
+        }
+    }
+}
+
+impl Database {
+    pub(crate) async fn heart(&self, limit: Duration) -> Result<Heart> {
+        within(limit, "connect to the server for the heartbeat", async {
+            let mut connection = self.pool.connect_options().connect().await?;
+            connection.execute(PREPARE).await?;
+            Ok(Heart(connection))
+        })
+        .await
+    }
+
+    /// Make the table of the heartbeat. The caller keeps the server from turning read-only meanwhile.
+    pub(crate) async fn make_heartbeat(&self) -> Result<()> {
+        within(STATEMENT_LIMIT, "make the table of the heartbeat", async {
+            let mut connection = self.connection().await?;
+            for statement in MAKE_HEARTBEAT {
+                connection.execute(statement).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// How old the last heartbeat is that came here; none when none ever did.
+    pub(crate) async fn seconds_since_leader_heartbeat(&self) -> Result<Option<f64>> {
+        within(STATEMENT_LIMIT, "read the heartbeat", async {
+            let row = match self.connection().await?.fetch_optional(sqlx::raw_sql(AGE)).await {
+                Err(error) if is_missing(&error) => return Ok(None),
+                row => row?,
+            };
+            let age = row.map(|row| row.try_get_unchecked::<String, _>(0)).transpose()?;
+            Ok(age.map(|age| age.parse()).transpose()?)
+        })
+        .await
+    }
+}
+
+fn is_missing(error: &sqlx::Error) -> bool {
+    let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    number.is_some_and(|error| [BAD_DATABASE, NO_SUCH_TABLE].contains(&error.number()))
+}
