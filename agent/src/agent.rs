@@ -189,7 +189,9 @@ impl Agent {
     /// The peer's server, for a decision.
     pub(crate) async fn peer_server(&self) -> Result<Server> {
         let peer = self.pair()?;
-        server(peer.client.status().await?, peer.address)
+        let status = peer.client.status().await?;
+        self.database.check_peer(&status.version)?;
+        server(status, peer.address)
     }
 
     /// Both servers. A writable one is read last: what the other one has received by then, it has written.
@@ -197,7 +199,10 @@ impl Agent {
         let me = self.own_server().await?;
         let Some(pair) = &self.pair else { return Ok(Observed { me, peer: Peer::None, was_demoted: false, run }) };
         let peer = match pair.client.status().await {
-            Ok(status) => Peer::Answers(server(status, pair.address)?),
+            Ok(status) => {
+                self.database.check_peer(&status.version)?;
+                Peer::Answers(server(status, pair.address)?)
+            }
             Err(error) => Peer::Silent {
                 address: pair.address,
                 why: error.to_string(),

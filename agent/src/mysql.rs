@@ -1,26 +1,35 @@
 //! Every statement that the agent ever sends to its server, as verbs, over the local socket. Each verb has a limit.
 //!
-//! `mysql/` is the seam for the server families: [`mariadb`] knows the statements; nothing above this file knows SQL.
+//! `mysql/` is the seam for the server families: [`family`] is the catalogue of where they differ, with the files
+//! [`mariadb`] and [`mysql8`]; nothing above this file knows SQL, nor which family it speaks to.
 
+mod facts;
+mod family;
 mod mariadb;
 mod monitoring;
+mod mysql8;
+mod probe;
 mod relay_log;
+mod semi_sync;
+mod statements;
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use agent::api::{MYSQL_PORT, Receiver, ReplicationMode};
 use agent::config::Secret;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Connection as _, MySql};
+use sqlx::{ConnectOptions, MySql};
 
 use crate::gtid::History;
-use crate::report::sentence;
 
-pub(crate) use mariadb::init_file;
+pub(crate) use facts::{Channel, Facts};
+pub(crate) use family::Family;
 pub(crate) use monitoring::{Beat, Heart};
+pub(crate) use probe::{Probe, probe};
+pub(crate) use semi_sync::SemiSync;
 
 /// The account of the agent itself.
 pub(crate) const ADMIN: &str = "admin";
@@ -29,7 +38,6 @@ pub(crate) const REPLICATION: &str = "replication";
 
 const CONNECTIONS: u32 = 4;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const REMOTE_LIMIT: Duration = Duration::from_secs(3);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// A statement that must stop replication may wait for the transaction that the applier is in the middle of.
 const REPLICATION_LIMIT: Duration = Duration::from_secs(60);
@@ -41,40 +49,8 @@ const RELAY_LOG_LIMIT: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub(crate) struct Database {
     pool: MySqlPool,
-}
-
-/// What the server says about itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    pub(crate) is_read_only: bool,
-    /// The state of the binary log.
-    pub(crate) executed: String,
-    /// The position before the oldest transaction that is still in the binary log.
-    pub(crate) purged: String,
-    pub(crate) version: String,
-    pub(crate) mode: ReplicationMode,
-    pub(crate) channel: Option<Channel>,
-}
-
-/// What the server says about its replication.
-#[derive(Clone, Debug)]
-pub(crate) struct Channel {
-    pub(crate) source: String,
-    pub(crate) receiver: Receiver,
-    pub(crate) is_applier_running: bool,
-    pub(crate) received: String,
-    pub(crate) seconds_behind: Option<u64>,
-    /// The size of the relay log.
-    pub(crate) relay_log_bytes: Option<u64>,
-    pub(crate) receiver_error: String,
-    pub(crate) applier_error: String,
-}
-
-impl Channel {
-    /// Neither thread runs.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.receiver == Receiver::Stopped && !self.is_applier_running
-    }
+    /// Known from the first connection on.
+    family: Arc<OnceLock<Family>>,
 }
 
 /// How an attempt to make the server read-only ended.
@@ -87,12 +63,34 @@ pub(crate) enum Closing {
 impl Database {
     pub(crate) fn new(socket: &Path, password: &Secret) -> Database {
         let options = options().socket(socket).username(ADMIN).password(password.reveal());
+        let family = Arc::new(OnceLock::new());
+        let known = Arc::clone(&family);
         let pool = MySqlPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_LIMIT)
-            .after_connect(|connection, _| Box::pin(mariadb::prepare_session(connection)))
+            .after_connect(move |connection, _| {
+                let known = Arc::clone(&known);
+                Box::pin(async move {
+                    let prepared = prepare_session(connection, &known).await;
+                    prepared.map_err(|error| sqlx::Error::Configuration(error.into()))
+                })
+            })
             .connect_lazy_with(options);
-        Database { pool }
+        Database { pool, family }
+    }
+
+    /// Can the two servers be a pair? Nobody knows before the first connection, and without one nothing is done.
+    pub(crate) fn check_peer(&self, version: &str) -> Result<()> {
+        let Some(own) = self.family.get() else { return Ok(()) };
+        let other = Family::of(version).context("the peer's server cannot be used")?;
+        ensure!(
+            *own == other,
+            "this server is {} and the peer's is {} ({version}), and the two cannot replicate from each other; give both \
+             VMs the same one",
+            own.name(),
+            other.name()
+        );
+        Ok(())
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
@@ -101,14 +99,15 @@ impl Database {
 
     pub(crate) async fn is_writable(&self) -> Result<bool> {
         within(STATEMENT_LIMIT, "ask whether the server is read-only", async {
-            mariadb::is_read_only(&mut *self.connection().await?).await.map(|read_only| !read_only)
+            statements::is_read_only(&mut *self.connection().await?).await.map(|read_only| !read_only)
         })
         .await
     }
 
     pub(crate) async fn facts(&self) -> Result<Facts> {
         within(STATEMENT_LIMIT, "ask the server for its state", async {
-            mariadb::facts(&mut *self.connection().await?).await
+            let (family, mut connection) = self.session().await?;
+            family.facts(&mut connection).await
         })
         .await
     }
@@ -116,7 +115,8 @@ impl Database {
     /// The last transaction of this server's history.
     pub(crate) async fn position(&self) -> Result<String> {
         within(STATEMENT_LIMIT, "ask the server for its position", async {
-            mariadb::position(&mut *self.connection().await?).await
+            let (family, mut connection) = self.session().await?;
+            family.position(&mut connection).await
         })
         .await
     }
@@ -125,7 +125,8 @@ impl Database {
     /// application can commit another one.
     pub(crate) async fn close(&self) -> Result<Closing> {
         within(STATEMENT_LIMIT, "make the server read-only", async {
-            mariadb::close(&mut *self.connection().await?).await
+            let (family, mut connection) = self.session().await?;
+            family.close(&mut connection).await
         })
         .await
     }
@@ -133,7 +134,7 @@ impl Database {
     /// Stop scheduled events, which would only fail on a read-only server.
     pub(crate) async fn stop_events(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "stop scheduled events", async {
-            mariadb::stop_events(&mut *self.connection().await?).await
+            statements::stop_events(&mut *self.connection().await?).await
         })
         .await
     }
@@ -141,7 +142,7 @@ impl Database {
     /// Let the events of a leader run.
     pub(crate) async fn start_events(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "start scheduled events", async {
-            mariadb::start_events(&mut *self.connection().await?).await
+            statements::start_events(&mut *self.connection().await?).await
         })
         .await
     }
@@ -149,7 +150,7 @@ impl Database {
     /// Make the server writable.
     pub(crate) async fn open(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
-            mariadb::open(&mut *self.connection().await?).await
+            statements::open(&mut *self.connection().await?).await
         })
         .await
     }
@@ -157,7 +158,7 @@ impl Database {
     /// Cut every session but the agent's own and replication's; says how many.
     pub(crate) async fn cut_sessions(&self) -> Result<usize> {
         within(STATEMENT_LIMIT, "cut the sessions of the applications", async {
-            mariadb::cut_sessions(&mut *self.connection().await?).await
+            statements::cut_sessions(&mut *self.connection().await?).await
         })
         .await
     }
@@ -166,7 +167,8 @@ impl Database {
     /// caller knows that the source has all of it.
     pub(crate) async fn replicate_from(&self, source: std::net::IpAddr, password: &Secret) -> Result<()> {
         within(REPLICATION_LIMIT, "set up replication", async {
-            mariadb::replicate_from(&mut *self.connection().await?, source, password).await
+            let (family, mut connection) = self.session().await?;
+            family.replicate_from(&mut connection, source, password).await
         })
         .await
     }
@@ -174,7 +176,7 @@ impl Database {
     /// Go on replicating after a start of the server.
     pub(crate) async fn start_replication(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "start replication", async {
-            mariadb::start_replication(&mut *self.connection().await?).await
+            statements::start_replication(&mut *self.connection().await?).await
         })
         .await
     }
@@ -183,14 +185,14 @@ impl Database {
     /// received and not applied away.
     pub(crate) async fn stop_receiving(&self) -> Result<()> {
         within(REPLICATION_LIMIT, "stop receiving", async {
-            mariadb::stop_receiving(&mut *self.connection().await?).await
+            statements::stop_receiving(&mut *self.connection().await?).await
         })
         .await
     }
 
     pub(crate) async fn stop_replication(&self) -> Result<()> {
         within(REPLICATION_LIMIT, "stop replication", async {
-            mariadb::stop_replication(&mut *self.connection().await?).await
+            statements::stop_replication(&mut *self.connection().await?).await
         })
         .await
     }
@@ -198,7 +200,7 @@ impl Database {
     /// Forget the source, with everything that was received from it and not applied.
     pub(crate) async fn forget_replication(&self) -> Result<()> {
         within(REPLICATION_LIMIT, "forget the replication source", async {
-            mariadb::forget_replication(&mut *self.connection().await?).await
+            statements::forget_replication(&mut *self.connection().await?).await
         })
         .await
     }
@@ -206,7 +208,8 @@ impl Database {
     /// Wait until the applier has applied `position`; false when it has not within `limit`.
     pub(crate) async fn wait_until_applied(&self, position: &str, limit: Duration) -> Result<bool> {
         within(limit + STATEMENT_LIMIT, "wait until everything is applied", async {
-            mariadb::wait_until_applied(&mut *self.connection().await?, position, limit).await
+            let (family, mut connection) = self.session().await?;
+            family.wait_until_applied(&mut connection, position, limit).await
         })
         .await
     }
@@ -214,7 +217,8 @@ impl Database {
     /// What lies in the relay log while both threads are stopped; after a start the server itself does not say.
     pub(crate) async fn received_on_disk(&self) -> Result<History> {
         within(RELAY_LOG_LIMIT, "read the relay log", async {
-            relay_log::received(&mut *self.connection().await?).await
+            let (family, mut connection) = self.session().await?;
+            family.received_on_disk(&mut connection).await
         })
         .await
     }
@@ -222,14 +226,18 @@ impl Database {
     /// Have the applier apply what lies in the relay log, after a start of the server, with the source gone. Says
     /// what the last transaction is, or that there is none to apply.
     pub(crate) async fn apply_relay_log(&self) -> Result<Option<String>> {
-        within(RELAY_LOG_LIMIT, "apply the relay log", async { relay_log::apply(&mut *self.connection().await?).await })
-            .await
+        within(RELAY_LOG_LIMIT, "apply the relay log", async {
+            let (family, mut connection) = self.session().await?;
+            family.apply_relay_log(&mut connection).await
+        })
+        .await
     }
 
     /// True when there was no user of that name before.
     pub(crate) async fn put_user(&self, name: &str, password: &str, schema: &str) -> Result<bool> {
         within(STATEMENT_LIMIT, "make the user", async {
-            mariadb::put_user(&mut *self.connection().await?, name, password, schema).await
+            let (family, mut connection) = self.session().await?;
+            family.put_user(&mut connection, name, password, schema).await
         })
         .await
     }
@@ -237,9 +245,15 @@ impl Database {
     /// Drop a user and cut its sessions.
     pub(crate) async fn drop_user(&self, name: &str) -> Result<()> {
         within(STATEMENT_LIMIT, "drop the user", async {
-            mariadb::drop_user(&mut *self.connection().await?, name).await
+            statements::drop_user(&mut *self.connection().await?, name).await
         })
         .await
+    }
+
+    /// A connection, and the family that is at its other end.
+    async fn session(&self) -> Result<(Family, PoolConnection<MySql>)> {
+        let connection = self.connection().await?;
+        Ok((*self.family.get().context("the server's family is not known")?, connection))
     }
 
     async fn connection(&self) -> Result<PoolConnection<MySql>> {
@@ -247,34 +261,14 @@ impl Database {
     }
 }
 
-/// What a server says that is asked over the network.
-pub(crate) enum Probe {
-    /// Nobody takes a connection.
-    Gone,
-    /// Somebody does, and says nothing of use: no free connection, a frozen process, another password.
-    Unclear(String),
-    Says {
-        is_writable: bool,
-        executed: String,
-    },
-}
-
-/// Ask another server, over the network and with the only account that it has for that, whether it is writable.
-pub(crate) async fn probe(address: std::net::IpAddr, password: &Secret) -> Probe {
-    let connected = tokio::time::timeout(REMOTE_LIMIT, tokio::net::TcpStream::connect((address, MYSQL_PORT))).await;
-    if !matches!(connected, Ok(Ok(_))) {
-        return Probe::Gone;
+async fn prepare_session(connection: &mut Connection, known: &OnceLock<Family>) -> Result<()> {
+    statements::prepare_session(connection).await?;
+    if known.get().is_none() {
+        let family = Family::of(&statements::version(connection).await?)?;
+        // Another connection may have been quicker; it found the same.
+        let _ = known.set(family);
     }
-    let options =
-        options().host(&address.to_string()).port(MYSQL_PORT).username(REPLICATION).password(password.reveal());
-    let asked = within(REMOTE_LIMIT, "ask the peer's server whether it is read-only", async {
-        let mut connection = options.connect().await?;
-        let is_writable = !mariadb::is_read_only(&mut connection).await?;
-        let executed = mariadb::executed(&mut connection).await?;
-        connection.close().await?;
-        Ok(Probe::Says { is_writable, executed })
-    });
-    asked.await.unwrap_or_else(|error| Probe::Unclear(sentence(&error)))
+    Ok(())
 }
 
 fn options() -> MySqlConnectOptions {

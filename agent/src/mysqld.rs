@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::instance::Instance;
-use crate::mysql::{self, Database};
+use crate::mysql::Database;
 use crate::report::sentence;
 pub(crate) use data::{make_incoming, replaced};
 pub(crate) use files::{Files, make_private_directory, remove_file_if_there, remove_if_there, write_private};
@@ -272,7 +272,7 @@ impl Supervisor {
             Err(_) => None,
         };
         let replication_password = self.replication_password.as_ref();
-        let init = mysql::init_file(&self.admin_password, replication_password, history.as_ref());
+        let init = program.family.init_file(&self.admin_password, replication_password, history.as_ref());
         write_private(&self.files.init_file(), &init)?;
         write_private(&self.files.my_cnf(), &self.files.my_cnf_text)?;
         tracing::info!(program = %program.path.display(), version = program.version, data = %self.files.data.display(), "start the server");

@@ -1,29 +1,26 @@
-//! MariaDB's statements. All go over the text protocol, since half of them cannot be prepared; every value that is not
-//! ours is quoted by [`literal`] or [`identifier`].
+//! What only MariaDB does so. Its history is the last transaction of each server that ever led; its applier's own record is
+//! `gtid_slave_pos`, and its user accounts are rows of `mysql.global_priv`.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use agent::api::{MYSQL_PORT, Receiver, ReplicationMode};
+use agent::api::MYSQL_PORT;
 use agent::config::Secret;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Executor, Row};
 
-use super::{ADMIN, Channel, Closing, Connection, Facts, REPLICATION};
+use super::statements::{
+    code, forget_replication, grant_schema, identifier, literal, rows, run, start_replication, stop_replication, text,
+    value,
+};
+use super::{ADMIN, Connection, REPLICATION};
 use crate::gtid::History;
 
-/// How long a statement waits for a lock; the server's default is a day.
-const LOCK_WAIT_S: u32 = 2;
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
-const NO_SUCH_THREAD: u16 = 1094;
 const NO_MASTER_INFO: u16 = 1201;
 
-/// The statements that the server runs at each start, before it takes a connection: the accounts, which are each
-/// server's own and so in nobody's history, and after a physical copy the history that the copy holds.
-pub(crate) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Option<&History>) -> String {
+/// See [`super::Family::init_file`].
+pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Option<&History>) -> String {
     let mut text = String::from("SET SESSION sql_log_bin=0;\n");
     text.push_str("DELETE FROM mysql.global_priv WHERE User IN ('', 'root', 'mysql');\n");
     text.push_str("DELETE FROM mysql.proxies_priv;\nFLUSH PRIVILEGES;\n");
@@ -45,16 +42,6 @@ pub(crate) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Op
     text
 }
 
-/// What every session of the agent needs: bounded lock waits, and quoting that does not depend on the server's mode.
-pub(super) async fn prepare_session(connection: &mut Connection) -> sqlx::Result<()> {
-    let text = format!("SET SESSION lock_wait_timeout={LOCK_WAIT_S}, sql_mode='', wait_timeout=28800");
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map(drop)
-}
-
-pub(super) async fn is_read_only(connection: &mut Connection) -> Result<bool> {
-    Ok(value(connection, "SELECT @@GLOBAL.read_only").await? != "0")
-}
-
 /// The state of the binary log.
 pub(super) async fn executed(connection: &mut Connection) -> Result<String> {
     value(connection, "SELECT @@GLOBAL.gtid_binlog_state").await
@@ -64,86 +51,15 @@ pub(super) async fn position(connection: &mut Connection) -> Result<String> {
     value(connection, "SELECT @@GLOBAL.gtid_binlog_pos").await
 }
 
-pub(super) async fn facts(connection: &mut Connection) -> Result<Facts> {
+/// The question for what goes into [`super::Facts`] beside the channel.
+pub(super) async fn history_query(connection: &mut Connection) -> Result<String> {
     let logs = rows(connection, "SHOW BINARY LOGS").await?;
     let oldest = logs.first().map(|row| text(row, "Log_name")).transpose()?.unwrap_or_default();
-    let query = format!(
+    Ok(format!(
         "SELECT @@GLOBAL.read_only AS read_only, @@GLOBAL.gtid_binlog_state AS executed, @@version AS version, \
-         COALESCE(BINLOG_GTID_POS({}, 4), '') AS purged, (SELECT COUNT(*) FROM information_schema.GLOBAL_STATUS WHERE \
-         VARIABLE_NAME IN ('RPL_SEMI_SYNC_MASTER_STATUS', 'RPL_SEMI_SYNC_SLAVE_STATUS') AND VARIABLE_VALUE='ON') AS semisync",
+         COALESCE(BINLOG_GTID_POS({}, 4), '') AS purged",
         literal(&oldest)
-    );
-    // The channel first: what is received later than it was read must not look as if it were missing from the history.
-    let channel = channel(connection).await?;
-    let row = rows(connection, &query).await?.pop().context("the server gave no row")?;
-    Ok(Facts {
-        is_read_only: text(&row, "read_only")? != "0",
-        executed: text(&row, "executed")?,
-        purged: text(&row, "purged")?,
-        version: text(&row, "version")?,
-        mode: if text(&row, "semisync")? == "0" { ReplicationMode::Async } else { ReplicationMode::Semisync },
-        channel,
-    })
-}
-
-async fn channel(connection: &mut Connection) -> Result<Option<Channel>> {
-    let Some(row) = rows(connection, "SHOW SLAVE STATUS").await?.pop() else { return Ok(None) };
-    let receiver = match text(&row, "Slave_IO_Running")?.as_str() {
-        "Yes" => Receiver::Connected,
-        "No" => Receiver::Stopped,
-        _ => Receiver::Connecting,
-    };
-    let is_applier_running = text(&row, "Slave_SQL_Running")? == "Yes";
-    Ok(Some(Channel {
-        source: text(&row, "Master_Host")?,
-        receiver,
-        is_applier_running,
-        received: text(&row, "Gtid_IO_Pos")?,
-        seconds_behind: text(&row, "Seconds_Behind_Master")?.parse().ok(),
-        relay_log_bytes: text(&row, "Relay_Log_Space")?.parse().ok(),
-        receiver_error: text(&row, "Last_IO_Error")?,
-        applier_error: text(&row, "Last_SQL_Error")?,
-    }))
-}
-
-/// `read_only=1` waits for running statements and commits; whoever still holds a lock after [`LOCK_WAIT_S`] blocks it.
-pub(super) async fn close(connection: &mut Connection) -> Result<Closing> {
-    match run(connection, "SET GLOBAL read_only=1").await {
-        Ok(()) => {}
-        Err(error) if code(&error) == Some(LOCK_WAIT_TIMEOUT) => return Ok(Closing::Blocked),
-        Err(error) => return Err(error),
-    }
-    Ok(Closing::Closed)
-}
-
-pub(super) async fn stop_events(connection: &mut Connection) -> Result<()> {
-    run(connection, "SET GLOBAL event_scheduler=OFF").await
-}
-
-pub(super) async fn open(connection: &mut Connection) -> Result<()> {
-    run(connection, "SET GLOBAL read_only=0").await
-}
-
-/// An event that came by replication is switched off for this server, and stays so when the server becomes the leader.
-/// Switching it on names the definer again, or it would become the agent's event.
-pub(super) async fn start_events(connection: &mut Connection) -> Result<()> {
-    let query =
-        "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER FROM information_schema.EVENTS WHERE STATUS='SLAVESIDE_DISABLED'";
-    for event in rows(connection, query).await? {
-        let definer = text(&event, "DEFINER")?;
-        let (user, host) = definer.rsplit_once('@').context("read the definer of an event")?;
-        let (schema, name) = (identifier(&text(&event, "EVENT_SCHEMA")?), identifier(&text(&event, "EVENT_NAME")?));
-        let definer = format!("{}@{}", identifier(user), identifier(host));
-        run(connection, &format!("ALTER DEFINER={definer} EVENT {schema}.{name} ENABLE")).await?;
-    }
-    run(connection, "SET GLOBAL event_scheduler=ON").await
-}
-
-pub(super) async fn cut_sessions(connection: &mut Connection) -> Result<usize> {
-    let query = format!(
-        "SELECT ID FROM information_schema.PROCESSLIST WHERE USER NOT IN ('{ADMIN}', '{REPLICATION}', 'system user', 'event_scheduler')"
-    );
-    kill(connection, &query).await
+    ))
 }
 
 pub(super) async fn replicate_from(connection: &mut Connection, source: IpAddr, password: &Secret) -> Result<()> {
@@ -171,22 +87,6 @@ async fn point_to(connection: &mut Connection, source: IpAddr, password: &Secret
     start_replication(connection).await
 }
 
-pub(super) async fn start_replication(connection: &mut Connection) -> Result<()> {
-    run(connection, "START SLAVE").await
-}
-
-pub(super) async fn stop_receiving(connection: &mut Connection) -> Result<()> {
-    run(connection, "STOP SLAVE IO_THREAD").await
-}
-
-pub(super) async fn stop_replication(connection: &mut Connection) -> Result<()> {
-    run(connection, "STOP SLAVE").await
-}
-
-pub(super) async fn forget_replication(connection: &mut Connection) -> Result<()> {
-    run(connection, "RESET SLAVE ALL").await
-}
-
 pub(super) async fn wait_until_applied(connection: &mut Connection, position: &str, limit: Duration) -> Result<bool> {
     let query = format!("SELECT MASTER_GTID_WAIT({}, {:.3})", literal(position), limit.as_secs_f64());
     Ok(value(connection, &query).await? == "0")
@@ -201,18 +101,8 @@ pub(super) async fn put_user(connection: &mut Connection, name: &str, password: 
     if !is_new {
         run(connection, &format!("ALTER USER {user}@'%' IDENTIFIED BY PASSWORD {password}")).await?;
     }
-    // In a GRANT the name of the schema is a pattern.
-    let pattern = identifier(&schema.replace('_', "\\_"));
-    run(connection, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}@'%'")).await?;
+    grant_schema(connection, &user, schema).await?;
     Ok(is_new)
-}
-
-/// A dropped user's sessions go on; they are cut as well, or unbinding would not take effect until they end.
-pub(super) async fn drop_user(connection: &mut Connection, name: &str) -> Result<()> {
-    run(connection, &format!("DROP USER IF EXISTS {}@'%'", literal(name))).await?;
-    kill(connection, &format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER={}", literal(name)))
-        .await
-        .map(drop)
 }
 
 /// What the server would store (`mysql_native_password`). Statements lie in the binary log of both servers, and in every
@@ -223,69 +113,9 @@ fn password_hash(password: &str) -> String {
     twice.as_ref().iter().fold("*".to_owned(), |text, byte| text + &format!("{byte:02X}"))
 }
 
-async fn kill(connection: &mut Connection, query: &str) -> Result<usize> {
-    let sessions = rows(connection, query).await?;
-    for session in &sessions {
-        match run(connection, &format!("KILL CONNECTION {}", text(session, "ID")?)).await {
-            // It ended by itself in between.
-            Err(error) if code(&error) == Some(NO_SUCH_THREAD) => {}
-            done => done?,
-        }
-    }
-    Ok(sessions.len())
-}
-
-pub(super) async fn run(connection: &mut Connection, statement: &str) -> Result<()> {
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await?;
-    Ok(())
-}
-
-pub(super) async fn rows(connection: &mut Connection, query: &str) -> Result<Vec<MySqlRow>> {
-    Ok(connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(query.to_owned()))).await?)
-}
-
-/// The first column of the only row.
-async fn value(connection: &mut Connection, query: &str) -> Result<String> {
-    let row = rows(connection, query).await?.pop().context("the server gave no row")?;
-    Ok(row.try_get_unchecked::<Option<String>, _>(0)?.unwrap_or_default())
-}
-
-/// A column, whatever its type: the text protocol sends everything as text. NULL is empty.
-pub(super) fn text(row: &MySqlRow, column: &str) -> Result<String> {
-    let value = row.try_get_unchecked::<Option<String>, _>(column);
-    Ok(value.with_context(|| format!("read the column {column}"))?.unwrap_or_default())
-}
-
-fn code(error: &anyhow::Error) -> Option<u16> {
-    let sqlx::Error::Database(error) = error.downcast_ref::<sqlx::Error>()? else { return None };
-    error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(sqlx::mysql::MySqlDatabaseError::number)
-}
-
-/// A text as a string literal. Sessions have no NO_BACKSLASH_ESCAPES ([`prepare_session`]), nor does the init file.
-fn literal(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\0', "\\0").replace('\n', "\\n"))
-}
-
-fn identifier(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_cannot_leave_their_quotes() {
-        for (value, quoted) in [
-            ("plain", "'plain'"),
-            ("o'clock", "'o''clock'"),
-            (r"a\' OR 1", r"'a\\'' OR 1'"),
-            ("two\nlines", r"'two\nlines'"),
-        ] {
-            assert_eq!(literal(value), quoted);
-        }
-        assert_eq!(identifier("a`b"), "`a``b`");
-    }
 
     #[test]
     fn a_password_is_hashed_as_the_server_does() {

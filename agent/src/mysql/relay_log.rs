@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::Connection;
-use super::mariadb::{rows, run, text};
+use super::statements::{rows, run, text};
 use crate::gtid::History;
 
 /// Files of a relay log; more than this is not a relay log that anybody left behind.

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::mysql::Family;
+
 /// Debian has the server in `/usr/sbin`; other packagings put it under libexec.
 const PLACES: [&str; 5] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec"];
 
@@ -20,6 +22,7 @@ pub(super) struct Program {
     pub(super) path: PathBuf,
     /// Its version, as in `10.11.19-MariaDB`.
     pub(super) version: String,
+    pub(super) family: Family,
 }
 
 impl Program {
@@ -32,7 +35,8 @@ impl Program {
             bail!("cannot find the server program mariadbd (nor mysqld); install the Debian package mariadb-server")
         };
         let version = version_of(&path).await?;
-        Ok(Program { path, version })
+        let family = Family::of(&version)?;
+        Ok(Program { path, version, family })
     }
 }
 
