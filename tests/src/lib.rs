@@ -3,7 +3,10 @@
 //! stop time between the broker and the director.
 
 pub mod broker;
+pub mod clients;
 pub mod director;
+pub mod history;
+pub mod judge;
 pub mod mysql;
 pub mod processes;
 pub mod proxy;

@@ -17,15 +17,18 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The parent's end.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     child: Child,
     /// The claimed block.
-    pub(super) block: u8,
+    pub block: u8,
 }
 
 impl Guard {
     /// Start the guard of `directory`.
-    pub(super) fn start(programs: &Path, directory: &Path) -> Result<Guard> {
+    ///
+    /// # Errors
+    /// It does not start, or no block is free.
+    pub fn start(programs: &Path, directory: &Path) -> Result<Guard> {
         // A session of its own: Ctrl-C in the terminal must not reach it.
         let mut child = Command::new("setsid")
             .arg(programs.join("stack"))
@@ -43,7 +46,10 @@ impl Guard {
     }
 
     /// Let go and wait until everything is removed.
-    pub(super) fn finish(mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn finish(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let status = self.child.wait().context("wait for the guard")?;
         ensure!(status.success(), "the guard could not remove everything: {status}");
