@@ -4,7 +4,7 @@
 pub(crate) mod fixture;
 
 use agent::config::Secret;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::config::Config;
 use tokio::sync::{Notify, Semaphore};
@@ -18,6 +18,7 @@ use crate::manifest::Manifests;
 use crate::reconciler::TURNS_LIMIT;
 use crate::seal::Sealer;
 use crate::store::Store;
+use crate::witness::Witness;
 
 /// The parts, ready to work.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) director: Director,
     pub(crate) agents: Agents,
     pub(crate) sealer: Sealer,
+    pub(crate) witness: Witness,
     pub(crate) username: String,
     pub(crate) password: Secret,
     /// The id of this broker's BOSH instance: claims of an earlier run are known by it.
@@ -55,6 +57,7 @@ impl App {
         let sealer = Sealer::new(&properties.encryption_key);
         let agents = Agents::new(properties.agent_tls)?;
         let store = Store::open(&spec.store().join("mysql-broker/state.db")).await?;
+        let witness = Witness::new(store.clone(), Instant::now());
         Ok(App {
             catalog,
             manifests,
@@ -62,6 +65,7 @@ impl App {
             director,
             agents,
             sealer,
+            witness,
             username: properties.username,
             password: properties.password,
             owner: spec.id,

@@ -12,6 +12,9 @@ use serde::Deserialize;
 pub(crate) struct Properties {
     /// Where the Open Service Broker API listens.
     pub(crate) port: u16,
+    /// Where the broker listens as the witness of its pairs.
+    #[serde(default = "agent_witness_port")]
+    pub(crate) witness_port: u16,
     /// Who may call it.
     pub(crate) username: String,
     pub(crate) password: Secret,
@@ -58,6 +61,10 @@ impl Properties {
 
 fn one_hour() -> u32 {
     60
+}
+
+fn agent_witness_port() -> u16 {
+    agent::api::WITNESS_PORT
 }
 
 #[cfg(test)]

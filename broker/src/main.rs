@@ -16,6 +16,7 @@ mod reconciler;
 mod seal;
 mod serve;
 mod store;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

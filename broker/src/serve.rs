@@ -15,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::config::Properties;
-use crate::{http, reconciler};
+use crate::{http, reconciler, witness};
 
 /// How long a client may take to send the head of a request, or keep an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long the witness may take to end.
+const WITNESS_DRAIN: Duration = Duration::from_secs(1);
 /// How often old tombstones are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,6 +35,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     // First of all: whoever has the port is the only one who works with our id.
     let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
     listener.set_nonblocking(true).context("prepare the listening socket")?;
+    let witness = SocketAddr::new(config.spec.ip, config.properties.witness_port);
+    let witness = witness::Listener::bind(witness, &config.properties.agent_tls)?;
     let app = Arc::new(App::prepare(config).await?);
     reconciler::take_over(&app).await?;
 
@@ -41,6 +45,8 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let reconciling = tokio::spawn(reconciler::run(app.clone(), stop.clone()));
     let handle = Handle::new();
     let serving = tokio::spawn(listen(listener, http::router(app.clone()), handle.clone()));
+    let witness_handle = Handle::new();
+    let witnessing = tokio::spawn(witness::serve(witness::router(app.clone()), witness, witness_handle.clone()));
     tracing::info!(%address, "mysql-broker listens");
 
     wait_for_signal().await?;
@@ -51,6 +57,11 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let drained = async { (serving.await, reconciling.await, app.requests.wait().await) };
     if tokio::time::timeout(DRAIN + Duration::from_secs(1), drained).await.is_err() {
         tracing::warn!("requests were cut; what they did is finished at the next start");
+    }
+    // Last, so that the pairs have their witness for as long as can be.
+    witness_handle.shutdown();
+    if tokio::time::timeout(WITNESS_DRAIN, witnessing).await.is_err() {
+        tracing::warn!("the witness's last questions were cut");
     }
     greeting.abort();
     forgetting.abort();

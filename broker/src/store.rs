@@ -6,6 +6,7 @@ pub(crate) mod instances;
 pub(crate) mod operations;
 #[cfg(test)]
 mod tests;
+pub(crate) mod witness_records;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;

@@ -29,7 +29,7 @@ impl Fixture {
                 "ip": "127.0.0.1", "root": directory.path(),
             },
             "properties": {
-                "port": port.local_addr().unwrap().port(), "username": "broker", "password": "p4ssw0rd",
+                "port": port.local_addr().unwrap().port(), "witness_port": 0, "username": "broker", "password": "p4ssw0rd",
                 "encryption_key": "0123456789abcdef", "documents": documents(),
                 "director": {
                     "url": "https://127.0.0.1:1", "ca": certificate, "client": "admin", "client_secret": "s3cret",
@@ -76,6 +76,11 @@ fn a_missing_file_and_a_taken_port_are_named() {
     let fixture = Fixture::new();
     expect(&complaint(&fixture.path("none.json")), "none.json: No such file");
     expect(&fixture.complaint(&fixture.config), "Address already in use");
+    let mut config = fixture.config.clone();
+    let taken = config["properties"]["port"].clone();
+    set(&mut config, "/properties/witness_port", taken);
+    set(&mut config, "/properties/port", json!(0));
+    expect(&fixture.complaint(&config), "(property `witness_port`): Address already in use");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) async fn app_at(root: &Path) -> App {
             "ip": "127.0.0.1", "root": root,
         },
         "properties": {
-            "port": 8080, "username": "broker", "password": PASSWORD, "encryption_key": "0123456789abcdef",
+            "port": 8080, "witness_port": 0, "username": "broker", "password": PASSWORD, "encryption_key": "0123456789abcdef",
             "director": {
                 "url": format!("https://127.0.0.1:{}", free_port()), "ca": certificate.pem(),
                 "client": "admin", "client_secret": "secret",

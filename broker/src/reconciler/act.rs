@@ -1,5 +1,6 @@
 //! Carry a step out, and record it: before it is sent what may happen, after it what did.
 
+use agent::api::certificate_name;
 use anyhow::Context;
 use broker::osb::State;
 
@@ -173,7 +174,11 @@ async fn done(app: &App, operation: &Operation) -> anyhow::Result<Turn> {
             operations::finish_deletion(&mut tx, operation, "Instance deletion completed", now).await?;
         }
     }
-    tx.commit().await.context("record the end of an operation")?;
+    let committed = tx.commit().await.context("record the end of an operation");
+    if operation.kind == Kind::Delete {
+        app.witness.look_again(&certificate_name(&deployment_name(operation.instance.as_str()))).await;
+    }
+    committed?;
     tracing::info!(kind = ?operation.kind, "the operation succeeded");
     Ok(Turn::Ended)
 }

@@ -171,7 +171,7 @@ pub(crate) async fn finish(
     Ok(query.execute(db).await.context("end an operation")?.rows_affected() == 1)
 }
 
-/// End a deletion that succeeded: the bindings go, a tombstone stays.
+/// End a deletion that succeeded: the bindings and the witness record go, a tombstone stays.
 pub(crate) async fn finish_deletion(
     db: &mut Connection,
     operation: &Operation,
@@ -180,6 +180,7 @@ pub(crate) async fn finish_deletion(
 ) -> anyhow::Result<()> {
     if finish(db, &operation.id, State::Succeeded, description, now).await? {
         super::bindings::delete_all(db, &operation.instance).await?;
+        super::witness_records::delete(db, &operation.instance).await?;
         instances::bury(db, &operation.instance, now).await?;
     }
     Ok(())

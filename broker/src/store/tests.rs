@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agent::quorum::Record;
 use broker::osb::State;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::ids::{BindingId, InstanceId, OperationId};
 use crate::lifecycle::{Act, Submission};
 use bindings::Key;
+use witness_records::Life;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const LATER: Timestamp = Timestamp(2_000_000);
@@ -271,4 +273,34 @@ async fn a_request_whose_claim_has_passed_to_another_changes_nothing() {
     assert!(bindings::release(&mut db, &key, BindingProgress::Created, quick).await.unwrap());
     let stored = bindings::find(&mut db, &key, NOW).await.unwrap().unwrap();
     assert_eq!((stored.known.progress, stored.known.is_claimed), (BindingProgress::Created, false));
+}
+
+#[tokio::test]
+async fn a_witness_record_is_written_for_the_life_that_it_was_read_for() {
+    let database = Database::new().await;
+    let creation = database.create("i").await;
+    database.finish(&creation).await;
+    let name = "service-instance-i";
+    let record = Record { epoch: 7, leader: Some("mysql/a".into()), lease_ms: 10_000, in_sync: true, is_vacant: true };
+    let find =
+        async |database: &Database| witness_records::find(&mut *database.connection().await, name).await.unwrap();
+    let save = async |database: &Database, life: &Life| {
+        witness_records::save(&mut *database.connection().await, life, &record).await.unwrap()
+    };
+    let (life, nothing) = find(&database).await.unwrap();
+    assert_eq!(nothing, Record::default());
+
+    assert!(save(&database, &life).await);
+    let database = database.reopen().await;
+    assert_eq!(find(&database).await, Some((life.clone(), record.clone())));
+
+    database.start("i", Kind::Delete, None).await.unwrap();
+    let deletion = database.in_progress("i").await.unwrap();
+    operations::finish_deletion(&mut *database.connection().await, &deletion, "done", NOW).await.unwrap();
+    assert_eq!(find(&database).await, None);
+    assert!(!save(&database, &life).await);
+    database.insert("i").await.unwrap();
+    assert!(!save(&database, &life).await);
+    let (next_life, nothing) = find(&database).await.unwrap();
+    assert!(next_life != life && nothing == Record::default());
 }
