@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `instance.rs` | what this agent was told (`config.json`) |
 //! | `mysqld.rs` | the server's process and data directory |
+//! | `guard.rs`, `clock.rs` | the process that kills a server which may not be writable any more; by which clock |
 //! | `mysql.rs`, `gtid.rs` | the statements; the histories of transactions |
 //! | `topology.rs` | PURE: what a command does next |
 //! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
@@ -14,9 +15,11 @@
 
 mod agent;
 mod busy;
+mod clock;
 mod command;
 mod fence;
 mod gtid;
+mod guard;
 mod heartbeat;
 mod http;
 mod instance;
@@ -30,7 +33,7 @@ mod users;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,12 +57,17 @@ struct Arguments {
     /// The job's configuration.
     #[arg(long, default_value = "/var/vcap/jobs/mysql-agent/config.json")]
     config: PathBuf,
+    #[command(subcommand)]
+    stage: Option<guard::Stage>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(stage) = arguments.stage {
+        return guard::run(stage);
+    }
     start_log();
-    match block_on(run(arguments)) {
+    match block_on(run(&arguments.config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", sentence(&error));
@@ -83,10 +91,10 @@ fn start_log() {
         .init();
 }
 
-async fn run(arguments: Arguments) -> Result<()> {
-    let config = config::read(&arguments.config)?;
+async fn run(config_file: &Path) -> Result<()> {
+    let config = config::read(config_file)?;
     let instance = instance::Instance::new(config)
-        .with_context(|| format!("the configuration file {} is not usable", arguments.config.display()))?;
+        .with_context(|| format!("the configuration file {} is not usable", config_file.display()))?;
     let (agent, supervisor) = agent::Agent::new(instance)?;
     let agent = Arc::new(agent);
     let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;

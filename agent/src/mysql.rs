@@ -149,8 +149,16 @@ impl Database {
 
     /// Make the server writable.
     pub(crate) async fn open(&self) -> Result<()> {
+        self.open_after(async { Ok(()) }).await
+    }
+
+    /// Make the server writable once its guard knows until when. The connection is there first: a server that ends in
+    /// between takes it along, so the one that is opened is the one that has this guard.
+    pub(crate) async fn open_after(&self, guarded: impl Future<Output = Result<()>>) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
-            statements::open(&mut *self.connection().await?).await
+            let mut connection = self.connection().await?;
+            guarded.await?;
+            statements::open(&mut connection).await
         })
         .await
     }

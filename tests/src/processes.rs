@@ -12,8 +12,15 @@ use rustix::process::{Pid, Signal, kill_process};
 const VM_VARIABLE: &str = "TANDEM_VM_CID";
 
 /// Programs that are a stack's without the mark: the director, and what the packages' own tests start.
-const PROGRAMS: [&str; 6] =
-    ["tandem-director", "mysql-broker", "mysql-agent", "mariadbd", "mariadb-backup", "mariadb-install-db"];
+const PROGRAMS: [&str; 7] = [
+    "tandem-director",
+    "mysql-broker",
+    "mysql-agent",
+    "mysql-guard",
+    "mariadbd",
+    "mariadb-backup",
+    "mariadb-install-db",
+];
 
 /// A process of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,7 +30,7 @@ pub(super) async fn demote(agent: &Agent) -> Result<()> {
         return Err(error);
     }
     agent.database.cut_sessions().await?;
-    Ok(())
+    agent.mysqld.forbid_writes().await
 }
 
 /// A session that holds a lock, or a statement that runs for long, blocks `read_only`; it cannot be waited for.

@@ -4,6 +4,7 @@
 mod crashes;
 mod failover;
 mod fencing;
+mod guard;
 mod monitoring;
 mod pair;
 mod preparing;

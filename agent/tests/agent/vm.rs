@@ -233,6 +233,10 @@ impl Vm {
         self.processes().into_iter().find(is_server)
     }
 
+    pub(crate) fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().id()
+    }
+
     /// The processes of this VM, known by their environment; a zombie has none.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let mark = format!("TANDEM_VM_CID={}", self.cid);
