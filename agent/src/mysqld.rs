@@ -11,7 +11,7 @@
 
 mod data;
 mod files;
-mod guard_socket;
+mod guard;
 mod process;
 mod program;
 mod settings;
@@ -30,7 +30,7 @@ use crate::mysql::Database;
 use crate::report::sentence;
 pub(crate) use data::{make_incoming, replaced};
 pub(crate) use files::{Files, make_private_directory, remove_file_if_there, remove_if_there, write_private};
-use guard_socket::GuardSocket;
+use guard::Guard;
 use process::{Process, Start};
 use program::Program;
 
@@ -66,7 +66,7 @@ pub(crate) struct Mysqld {
     wish: watch::Sender<Wish>,
     state: watch::Receiver<State>,
     my_cnf: PathBuf,
-    guard: GuardSocket,
+    guard: Guard,
 }
 
 /// The loop.
@@ -75,7 +75,7 @@ pub(crate) struct Supervisor {
     database: Database,
     admin_password: agent::config::Secret,
     replication_password: Option<agent::config::Secret>,
-    guard: GuardSocket,
+    guard: Guard,
     wish: watch::Receiver<Wish>,
     state: watch::Sender<State>,
     /// Writes a new data directory to the disk.
@@ -86,7 +86,7 @@ impl Mysqld {
     pub(crate) fn new(instance: &Instance, files: Files, database: Database) -> (Mysqld, Supervisor) {
         let (wish, wishes) = watch::channel(Wish::Run);
         let (states, state) = watch::channel(State::Down("the server has not started yet".into()));
-        let guard = GuardSocket::new(&files.socket.for_agent, instance.pair.is_some());
+        let guard = Guard::new(&files.socket.for_agent, instance.pair.is_some());
         let handle = Mysqld { wish, state, my_cnf: files.my_cnf(), guard: guard.clone() };
         let supervisor = Supervisor {
             files,
@@ -127,33 +127,6 @@ impl Mysqld {
             Ok(Err(_)) => bail!("the agent is ending"),
             Err(_) => bail!("the server did not start within {} s: {:?}", limit.as_secs(), self.state()),
         }
-    }
-
-    /// The server of a pair is killed when this time of [`crate::clock`] comes and was not put off again. Known to the
-    /// guard when this returns, so it comes before the server is opened ([`Database::open_after`]).
-    #[expect(dead_code, reason = "the lease is not counted yet")]
-    pub(crate) async fn allow_writes_until(&self, deadline: Duration) -> Result<()> {
-        self.guard.tell(Some(deadline)).await
-    }
-
-    /// The server is read-only: it may live as long as it likes.
-    pub(crate) async fn forbid_writes(&self) -> Result<()> {
-        self.guard.tell(None).await
-    }
-
-    /// Kill the server and wait until it is gone; the loop starts it again, read-only.
-    #[expect(dead_code, reason = "a demotion does not go that far yet")]
-    pub(crate) async fn kill(&self) -> Result<()> {
-        let mut state = self.state.clone();
-        let before = state.borrow_and_update().clone();
-        if let Some(process) = Process::find(&self.my_cnf).await? {
-            process.kill().await;
-        }
-        if matches!(before, State::Up(_)) {
-            // The loop that does not say so is over, and then there is no server.
-            let _ = state.wait_for(|state| *state != before).await;
-        }
-        Ok(())
     }
 
     /// Stop the server for good: the VM is going down.
@@ -258,7 +231,7 @@ impl Supervisor {
 
     /// Start or adopt the server and wait until it answers; none when it was wished away in between.
     async fn start(&mut self) -> Result<Option<Process>> {
-        let mut process = match self.adopt().await? {
+        let mut process = match Process::adopt(&self.files.my_cnf(), self.guard.is_used()).await? {
             Some(process) => process,
             None => match self.spawn().await? {
                 Some(process) => process,
@@ -287,18 +260,6 @@ impl Supervisor {
             remove_file_if_there(&file)?;
         }
         Ok(Some(process))
-    }
-
-    /// A server that runs, and has a guard if it must have one.
-    async fn adopt(&self) -> Result<Option<Process>> {
-        match Process::find(&self.files.my_cnf()).await? {
-            Some(process) if self.guard.is_used() && !process.is_guarded() => {
-                tracing::warn!("a server runs without a guard; it is stopped and started with one");
-                process.stop(STOP_LIMIT).await;
-                Ok(None)
-            }
-            found => Ok(found),
-        }
     }
 
     /// None when it was wished away while it was prepared.

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::POLL;
+use super::{POLL, STOP_LIMIT};
 use crate::guard;
 
 /// A guard starts its server at once, and ends right behind it.
@@ -61,7 +61,18 @@ impl Process {
         }
     }
 
-    /// The server that an earlier agent started with `my_cnf`, if one runs.
+    /// The server that an earlier agent started with `my_cnf`, if one runs that has a guard where it must have one.
+    pub(super) async fn adopt(my_cnf: &Path, needs_guard: bool) -> Result<Option<Process>> {
+        match Process::find(my_cnf).await? {
+            Some(process) if needs_guard && process.guard.is_none() => {
+                tracing::warn!("a server runs without a guard; it is stopped and started with one");
+                process.stop(STOP_LIMIT).await;
+                Ok(None)
+            }
+            found => Ok(found),
+        }
+    }
+
     pub(super) async fn find(my_cnf: &Path) -> Result<Option<Process>> {
         let found = timeout(GUARD_LIMIT, async {
             loop {
@@ -83,10 +94,6 @@ impl Process {
                 bail!("a guard without a server did not end within {} s and was killed", GUARD_LIMIT.as_secs())
             }
         }
-    }
-
-    pub(super) fn is_guarded(&self) -> bool {
-        self.guard.is_some()
     }
 
     /// Wait until the server has ended, and its guard with it.
@@ -165,8 +172,9 @@ async fn server_of(my_cnf: &Path) -> Result<Watched> {
     }
 }
 
-/// The command line decides: unlike a pid file it is there from the first moment and cannot name another process. The
-/// server has `my_cnf` as its first argument and the guard, which names the server's command line behind its own, has not.
+/// The command line decides: unlike a pid file it is there from the first moment and cannot name another process. Which
+/// argument it is differs: a server that was not made for this system's C library runs as the argument of a loader. The
+/// guard, and what becomes the server, have all of it behind their own.
 fn look(my_cnf: &Path) -> Result<Found> {
     let wanted = defaults_file(my_cnf);
     let mut found = Found::default();
@@ -178,9 +186,11 @@ fn look(my_cnf: &Path) -> Result<Found> {
         let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
         // One that ended in between is as good as none.
         let watched = || handle(pid).ok().map(|handle| Watched { handle, child: None });
-        if arguments.get(1) == Some(&wanted.as_bytes()) {
+        if !arguments.contains(&wanted.as_bytes()) {
+            continue;
+        } else if arguments.first() != Some(&guard::NAME.as_bytes()) {
             found.server = watched();
-        } else if arguments.starts_with(&[guard::NAME.as_bytes(), b"guard"]) && arguments.contains(&wanted.as_bytes()) {
+        } else if arguments.get(1) == Some(&b"guard".as_slice()) {
             found.guard = watched();
         }
     }
