@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `GET /v1/leader` | | 200 on the writable leader, 503 elsewhere |
 //! | `GET /v1/status` | | 200 [`Status`]; 503 [`Problem`] while the server does not answer |
+//! | `GET /v1/inspection` | | 200 [`Inspection`]: the status of both servers and a verdict; 503 as above |
 //! | `POST /v1/commands/:command` | | 200, one [`Event`] for each line (NDJSON), the last one an outcome |
 //! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader |
 //! | `DELETE /v1/users/:name` | | 200 `{}`, also when there was no such user; 409 as above |
@@ -30,7 +31,11 @@
 //! | `POST /v1/voter/vote` | [`Ballot`](crate::quorum::Ballot) | 200 [`Answer`](crate::quorum::Answer) |
 //! | `POST /v1/voter/release` | [`Release`](crate::quorum::Release) | 200 `{}` |
 
+mod inspection;
+
 use serde::{Deserialize, Serialize};
+
+pub use inspection::{Inspection, Verdict};
 
 /// The port of the agent's HTTP API.
 pub const PORT: u16 = 8008;

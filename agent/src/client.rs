@@ -12,7 +12,8 @@ use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, Response, St
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    Command, Event, Follow, PORT, Position, Problem, Promotion, Status, Ticket, User, UserMade, certificate_name,
+    Command, Event, Follow, Inspection, PORT, Position, Problem, Promotion, Status, Ticket, User, UserMade,
+    certificate_name,
 };
 use crate::config::Tls;
 
@@ -85,6 +86,14 @@ impl Client {
     /// The agent does not answer, or its server does not.
     pub async fn status(&self) -> Result<Status, Error> {
         self.json(self.http.get(self.url("/v1/status"))).await
+    }
+
+    /// Ask for the status of both servers and the verdict on them.
+    ///
+    /// # Errors
+    /// The agent does not answer, or its server does not.
+    pub async fn inspection(&self) -> Result<Inspection, Error> {
+        self.json(self.http.get(self.url("/v1/inspection"))).await
     }
 
     /// Run a command and hand every line of progress to `progress`.

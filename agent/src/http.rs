@@ -8,7 +8,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::api::{Activity, Command, Follow, Position, Promotion, Status, Ticket, User, UserMade};
+use agent::api::{Activity, Command, Follow, Inspection, Position, Promotion, Status, Ticket, User, UserMade};
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -25,7 +25,7 @@ use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::fence::Marker;
 use crate::report::{Report, sentence};
-use crate::{command, seed, users};
+use crate::{command, inspection, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
 pub(crate) use tls::{listen, serve};
 
@@ -37,6 +37,7 @@ type Shared = State<Arc<Agent>>;
 pub(crate) fn router(agent: Arc<Agent>) -> Router {
     let guarded = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/inspection", get(inspection))
         .route("/v1/commands/{command}", post(run_command))
         .route("/v1/users/{name}", put(put_user).delete(delete_user))
         .route("/v1/steps/follow", post(follow))
@@ -67,18 +68,23 @@ async fn leader(State(agent): Shared) -> Answer<Value> {
 }
 
 async fn status(State(agent): Shared) -> Answer<Status> {
-    match agent.status().await {
-        Ok(status) => Ok(Json(status)),
-        Err(error) => Err(match agent.busy.holder() {
-            Some(activity) => {
-                Failure::unavailable("Busy", format!("{}; the agent is busy with {activity}", sentence(&error)))
-            }
-            // The other agent decides by this whether its own server may be opened.
-            None if agent.marker.read() == Some(Marker::Leader) => {
-                Failure::unavailable("LeaderUnavailable", sentence(&error))
-            }
-            None => Failure::server_unavailable(&error),
-        }),
+    agent.status().await.map(Json).map_err(|error| no_status(&agent, &error))
+}
+
+async fn inspection(State(agent): Shared) -> Answer<Inspection> {
+    inspection::inspect(&agent).await.map(Json).map_err(|error| no_status(&agent, &error))
+}
+
+fn no_status(agent: &Agent, error: &anyhow::Error) -> Failure {
+    match agent.busy.holder() {
+        Some(activity) => {
+            Failure::unavailable("Busy", format!("{}; the agent is busy with {activity}", sentence(error)))
+        }
+        // The other agent decides by this whether its own server may be opened.
+        None if agent.marker.read() == Some(Marker::Leader) => {
+            Failure::unavailable("LeaderUnavailable", sentence(error))
+        }
+        None => Failure::server_unavailable(error),
     }
 }
 

@@ -9,7 +9,8 @@
 //! | `topology.rs` | PURE: what a command does next |
 //! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
 //! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
-//! | `heartbeat.rs` | the leader's sign of life |
+//! | `heartbeat.rs`, `inspection.rs` | the leader's sign of life; both servers and the verdict |
+//! | `verdict.rs` | PURE: is the pair well, and what to do next |
 //! | `agent.rs` | the parts together, and how they see both servers |
 //! | `http.rs`, `users.rs`, `report.rs` | the API |
 
@@ -22,6 +23,7 @@ mod gtid;
 mod guard;
 mod heartbeat;
 mod http;
+mod inspection;
 mod instance;
 mod mysql;
 mod mysqld;
@@ -30,6 +32,7 @@ mod report;
 mod seed;
 mod topology;
 mod users;
+mod verdict;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;

@@ -4,24 +4,32 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// Where the lines go.
-pub struct Journal;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// To standard output.
+    Spoken,
+    /// Nowhere: standard output is for something that a program reads.
+    Silent,
+}
 
 impl Journal {
     /// A line of progress.
-    pub fn line(&self, text: &str) {
-        println!("{} {text}", now());
-    }
-
-    /// A block of lines without the time, below a line that has only the time.
-    pub fn block(&self, lines: &[String]) {
-        println!("{}", now());
-        for line in lines {
-            println!("{line}");
+    pub fn line(self, text: &str) {
+        if self == Journal::Spoken {
+            println!("{} {text}", now());
         }
     }
 
-    /// What went wrong.
-    pub fn error(&self, text: &str) {
+    /// A block of lines without the time, below a line that has only the time.
+    pub fn block(self, lines: &[String]) {
+        if self == Journal::Spoken {
+            println!("{}", now());
+            lines.iter().for_each(|line| println!("{line}"));
+        }
+    }
+
+    /// What went wrong, which is never silent.
+    pub fn error(self, text: &str) {
         eprintln!("{} {text}", now());
     }
 }

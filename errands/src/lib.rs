@@ -1,5 +1,6 @@
-//! What every errand is: a client of the agent on its own VM that prints what happens and ends with 0 or 1. The lines are
-//! those that operators know from the reference product; they go to standard output, only errors to standard error.
+//! What every errand is: a client of the agent on its own VM that prints what happens and ends with 0, or with 1 where it
+//! could not do it. The lines are those that operators know from the reference product; they go to standard output, only
+//! errors to standard error.
 
 mod journal;
 
@@ -11,14 +12,14 @@ use agent::Client;
 use agent::api::Command;
 use agent::config::{self, Tls};
 use anyhow::Context;
-use clap::Parser;
+use clap::{Args, FromArgMatches};
 use serde::Deserialize;
 
 pub use journal::Journal;
 
 /// The command line of every errand. BOSH calls an errand without arguments.
-#[derive(Parser)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// The errand's configuration file [default: /var/vcap/jobs/ERRAND/config.json]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -47,13 +48,18 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let arguments = arguments(name, about);
-    match block_on(name, arguments, errand) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            Journal.error(&sentence(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    perform(name, arguments, Journal::Spoken, async move |prepared| errand(prepared).await.map(|()| ExitCode::SUCCESS))
+}
+
+/// Run an errand that has read its command line and has exit codes of its own.
+pub fn perform<F>(name: &str, arguments: Arguments, journal: Journal, errand: impl FnOnce(Errand) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    block_on(name, arguments, journal, errand).unwrap_or_else(|error| {
+        journal.error(&sentence(error.as_ref()));
+        ExitCode::FAILURE
+    })
 }
 
 /// Run an errand that is one command of the agent. The agent says every line: it knows what it did.
@@ -64,24 +70,29 @@ pub fn run_command(command: Command, about: &'static str) -> ExitCode {
 }
 
 fn arguments(name: &'static str, about: &'static str) -> Arguments {
-    use clap::{CommandFactory, FromArgMatches};
-    let matches = Arguments::command().name(name).about(about).version(env!("CARGO_PKG_VERSION")).get_matches();
+    let command = clap::Command::new(name).about(about).version(env!("CARGO_PKG_VERSION"));
+    let matches = Arguments::augment_args(command).get_matches();
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-fn block_on<F>(name: &str, arguments: Arguments, errand: impl FnOnce(Errand) -> F) -> anyhow::Result<()>
+fn block_on<F>(
+    name: &str,
+    arguments: Arguments,
+    journal: Journal,
+    errand: impl FnOnce(Errand) -> F,
+) -> anyhow::Result<ExitCode>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<ExitCode>>,
 {
     let path = arguments.config.unwrap_or_else(|| format!("/var/vcap/jobs/{name}/config.json").into());
     let config = config::read::<Properties>(&path)?;
     let agent = Client::new(config.spec.ip, &config.spec.deployment, &config.properties.tls)
         .context("prepare the connection to the agent on this VM")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    Journal.line(&format!("Started executing command: {name}"));
-    runtime.block_on(errand(Errand { agent, journal: Journal, host: config.spec.ip }))?;
-    Journal.line(&format!("Successfully executed command: {name}"));
-    Ok(())
+    journal.line(&format!("Started executing command: {name}"));
+    let code = runtime.block_on(errand(Errand { agent, journal, host: config.spec.ip }))?;
+    journal.line(&format!("Successfully executed command: {name}"));
+    Ok(code)
 }
 
 /// An error and its causes in one line: the operator of an errand is the one who must know them all.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use agent::api::{Inspection, Role};
 use anyhow::{Context, Result, ensure};
 use tests::broker::DB_SINGLE;
 use tests::director::Instance;
@@ -106,12 +107,42 @@ async fn inspect_prints_the_references_lines_on_every_instance() -> Result<()> {
             format!("Role: {role}"),
             format!("Read Only: {read_only}"),
             "Replication Mode: async".to_owned(),
+            format!("Verdict: healthy: mysql/{} at {} leads", pair.leader.id, pair.leader.ip()),
             "Successfully executed command: inspect".to_owned(),
         ] {
             ensure!(run.stdout.contains(&line), "{line} is not in\n{}", run.stdout);
         }
+        assert_eq!(run.exit_code, 0);
     }
     service.delete().await
+}
+
+#[tokio::test]
+async fn inspect_ends_with_2_and_names_the_next_action_when_the_leader_is_not_redundant() -> Result<()> {
+    let service = Service::pair_on(stack().await?).await?;
+    let Pair { leader, follower } = service.pair().await?;
+    let config = service.stack.director.vm_root(&leader)?.join("jobs/inspect/config.json");
+    let json = async || {
+        let mut inspect = tokio::process::Command::new(tests::stack::programs()?.join("inspect"));
+        let output = inspect.arg("--json").arg("--config").arg(&config).kill_on_drop(true).output().await?;
+        anyhow::Ok((output.status.code(), serde_json::from_slice::<Inspection>(&output.stdout)?))
+    };
+    let (code, before) = json().await?;
+    service.act("stop", &follower).await?;
+
+    let run = service.errand("inspect", &leader).await?;
+    let (code_of_json, after) = json().await?;
+
+    ensure!(code == Some(0) && before.verdict.healthy && before.peer.is_some(), "{before:?}");
+    assert_eq!((run.exit_code, code_of_json), (2, Some(2)));
+    for words in
+        ["Role: leader", "so the leader is not redundant", "Next Action: Start its VM", "Successfully executed"]
+    {
+        ensure!(run.stdout.contains(words), "{words} is not in\n{}", run.stdout);
+    }
+    ensure!(!after.verdict.healthy && after.peer.is_none() && after.status.role == Role::Leader, "{after:?}");
+    let stopped = service.act("start", &follower).await;
+    service.delete().await.and(stopped)
 }
 
 #[tokio::test]

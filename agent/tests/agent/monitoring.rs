@@ -1,9 +1,9 @@
-//! What an operator's monitoring reads: the heartbeat.
+//! What an operator's monitoring reads: the heartbeat, the verdict.
 
-use agent::api::{Command, Replication};
+use agent::api::{Command, Replication, Verdict};
 use sqlx::Executor;
 
-use crate::pair::{configured, in_step, run};
+use crate::pair::{configured, in_step, run, started};
 use crate::vm::{Vm, deployment};
 
 const BEATS: &str =
@@ -82,4 +82,36 @@ async fn a_single_node_has_no_heartbeat() {
         .await;
 
     assert_eq!(vm.status().await.unwrap().gtid_executed, "");
+}
+
+async fn verdict(vm: &Vm) -> Verdict {
+    vm.client.inspection().await.unwrap().verdict
+}
+
+fn is_about(verdict: &Verdict, sentence: &str, next: &str) {
+    assert!(!verdict.healthy && verdict.sentence.contains(sentence), "{verdict:?}");
+    assert!(verdict.next_action.as_deref().unwrap().contains(next), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn the_verdict_says_what_is_the_matter_with_the_pair_and_what_to_do() {
+    let (first, mut second) = started().await;
+    is_about(&verdict(&first).await, "none leads yet", "Run configure-leader-follower");
+
+    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+    for vm in [&first, &second] {
+        let inspection = vm.client.inspection().await.unwrap();
+        assert!(inspection.verdict.healthy && inspection.verdict.next_action.is_none(), "{inspection:?}");
+        assert!(inspection.verdict.sentence.contains("mysql/id-0") && inspection.peer.is_some(), "{inspection:?}");
+    }
+
+    second.sql("STOP SLAVE SQL_THREAD").await;
+    for vm in [&first, &second] {
+        is_about(&verdict(vm).await, "its applier is stopped, so the leader is not redundant", "start replication");
+    }
+    second.sql("STOP SLAVE; RESET SLAVE ALL; CREATE DATABASE errant").await;
+    is_about(&verdict(&first).await, "they have diverged", "Run configure-leader-follower");
+
+    second.kill();
+    is_about(&verdict(&first).await, "gives no status", "Start its VM");
 }

@@ -1,19 +1,66 @@
-//! `inspect`: print what this server is and has.
+//! `inspect`: print what this server is and has, and whether the service instance is well.
+//!
+//! | exit code | meaning |
+//! | --- | --- |
+//! | 0 | the service instance is healthy |
+//! | 1 | that could not be told: the agent or its server does not answer |
+//! | 2 | it is not healthy; the verdict says why, the next action what to do |
 
 use std::process::ExitCode;
 
-use agent::api::Status;
+use agent::api::{Inspection, Status, Verdict};
 use anyhow::Context;
-use errands::Errand;
+use clap::Parser;
+use errands::{Arguments, Errand, Journal};
 
-fn main() -> ExitCode {
-    errands::run("inspect", "Print the role, the replication and the transactions of the server on this VM", inspect)
+const UNHEALTHY: u8 = 2;
+
+/// Print the role, the replication and the transactions of the server on this VM, and a verdict on the service instance.
+/// Ends with 0 where it is healthy, with 2 where it is not, and with 1 where that could not be told.
+#[derive(Parser)]
+#[command(name = "inspect", version)]
+struct Options {
+    #[command(flatten)]
+    arguments: Arguments,
+    /// Print one JSON object and nothing else to standard output.
+    #[arg(long)]
+    json: bool,
 }
 
-async fn inspect(errand: Errand) -> anyhow::Result<()> {
-    let status = errand.agent.status().await.with_context(|| format!("Failed to get status for {}", errand.host))?;
-    errand.journal.block(&report(&status));
-    Ok(())
+fn main() -> ExitCode {
+    let Options { arguments, json } = Options::parse();
+    match json {
+        true => errands::perform("inspect", arguments, Journal::Silent, print_json),
+        false => errands::perform("inspect", arguments, Journal::Spoken, print_lines),
+    }
+}
+
+async fn print_lines(errand: Errand) -> anyhow::Result<ExitCode> {
+    let inspection = inspect(&errand).await?;
+    let lines = [report(&inspection.status), judgement(&inspection.verdict)].concat();
+    errand.journal.block(&lines);
+    Ok(code(&inspection.verdict))
+}
+
+async fn print_json(errand: Errand) -> anyhow::Result<ExitCode> {
+    let inspection = inspect(&errand).await?;
+    println!("{}", serde_json::to_string_pretty(&inspection).context("write the JSON")?);
+    Ok(code(&inspection.verdict))
+}
+
+async fn inspect(errand: &Errand) -> anyhow::Result<Inspection> {
+    errand.agent.inspection().await.with_context(|| format!("Failed to get status for {}", errand.host))
+}
+
+fn code(verdict: &Verdict) -> ExitCode {
+    if verdict.healthy { ExitCode::SUCCESS } else { ExitCode::from(UNHEALTHY) }
+}
+
+fn judgement(verdict: &Verdict) -> Vec<String> {
+    let word = if verdict.healthy { "healthy" } else { "unhealthy" };
+    let mut lines = vec![format!("Verdict: {word}: {}", verdict.sentence)];
+    lines.extend(verdict.next_action.as_ref().map(|action| format!("Next Action: {action}")));
+    lines
 }
 
 /// The reference's seven lines, and what they leave open: the channel's threads, lag and errors.
@@ -34,6 +81,8 @@ fn report(status: &Status) -> Vec<String> {
         lines.push(format!("GTID Received: {}", or(&replication.gtid_received, "empty")));
         let lag = replication.seconds_behind.map_or("unknown".to_owned(), |seconds| seconds.to_string());
         lines.push(format!("Seconds Behind Leader: {lag}"));
+        let age = replication.seconds_since_leader_heartbeat.map_or("unknown".to_owned(), |age| format!("{age:.1}"));
+        lines.push(format!("Seconds Since Leader Heartbeat: {age}"));
         for error in [&replication.receiver_error, &replication.applier_error] {
             if !error.is_empty() {
                 lines.push(format!("Replication Error: {error}"));
@@ -92,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn the_verdict_and_the_next_action_are_the_last_lines() {
+        let verdict = Verdict { healthy: false, sentence: "it is late".into(), next_action: Some("Wait".into()) };
+        assert_eq!(judgement(&verdict), ["Verdict: unhealthy: it is late", "Next Action: Wait"]);
+
+        let verdict = Verdict { healthy: true, sentence: "all is well".into(), next_action: None };
+        assert_eq!(judgement(&verdict), ["Verdict: healthy: all is well"]);
+    }
+
+    #[test]
     fn a_fresh_server_has_executed_nothing() {
         let status = Status { has_data: false, gtid_executed: String::new(), ..leader() };
         assert!(report(&status).contains(&"GTID Executed: empty".to_owned()));
@@ -105,7 +163,7 @@ mod tests {
             applier_running: false,
             gtid_received: "0-1-18".into(),
             seconds_behind: None,
-            seconds_since_leader_heartbeat: None,
+            seconds_since_leader_heartbeat: Some(12.34),
             relay_log_space: None,
             receiver_error: "error connecting".into(),
             applier_error: String::new(),
@@ -118,6 +176,7 @@ mod tests {
                 "Receiver: connecting, Applier: stopped",
                 "GTID Received: 0-1-18",
                 "Seconds Behind Leader: unknown",
+                "Seconds Since Leader Heartbeat: 12.3",
                 "Replication Error: error connecting",
             ]
         );

@@ -1,0 +1,38 @@
+//! What `GET /v1/inspection` says: both servers, looked at now, and the verdict on them.
+
+use std::time::Duration;
+
+use agent::api::Inspection;
+use anyhow::Result;
+
+use crate::agent::Agent;
+use crate::instance::Mode;
+use crate::verdict::{Peer, judge};
+
+/// Shorter than the time for which the one who asks waits.
+const PEER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Look at both servers. A writable one is read last: what the other one has received by then, it has written.
+pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
+    let mut status = agent.status().await?;
+    let Some(pair) = &agent.instance.pair else {
+        let verdict = judge(&status, &Peer::None, Mode::Async);
+        return Ok(Inspection { status, peer: None, verdict });
+    };
+    let peer = agent.pair()?;
+    let silent = |why| Peer::Silent { address: peer.address, why };
+    let peer = match tokio::time::timeout(PEER_LIMIT, peer.client.status()).await {
+        Ok(Ok(status)) => Peer::Answers(Box::new(status)),
+        Ok(Err(error)) => silent(error.to_string()),
+        Err(_) => silent(format!("it did not answer within {} s", PEER_LIMIT.as_secs())),
+    };
+    if !status.read_only {
+        status = agent.status().await?;
+    }
+    let verdict = judge(&status, &peer, pair.mode);
+    let peer = match peer {
+        Peer::Answers(status) => Some(*status),
+        Peer::Silent { .. } | Peer::None => None,
+    };
+    Ok(Inspection { status, peer, verdict })
+}
