@@ -6,6 +6,7 @@
 //! | `GET /v1/leader` | | 200 on the writable leader, 503 elsewhere |
 //! | `GET /v1/status` | | 200 [`Status`]; 503 [`Problem`] while the server does not answer |
 //! | `GET /v1/inspection` | | 200 [`Inspection`]: the status of both servers and a verdict; 503 as above |
+//! | `GET /metrics` | | 200, Prometheus text, also while the server does not answer |
 //! | `POST /v1/commands/:command` | | 200, one [`Event`] for each line (NDJSON), the last one an outcome |
 //! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader |
 //! | `DELETE /v1/users/:name` | | 200 `{}`, also when there was no such user; 409 as above |

@@ -14,6 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderName, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -25,7 +26,7 @@ use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::fence::Marker;
 use crate::report::{Report, sentence};
-use crate::{command, inspection, seed, users};
+use crate::{command, inspection, metrics, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
 pub(crate) use tls::{listen, serve};
 
@@ -38,6 +39,7 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
     let guarded = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/inspection", get(inspection))
+        .route("/metrics", get(metrics))
         .route("/v1/commands/{command}", post(run_command))
         .route("/v1/users/{name}", put(put_user).delete(delete_user))
         .route("/v1/steps/follow", post(follow))
@@ -73,6 +75,10 @@ async fn status(State(agent): Shared) -> Answer<Status> {
 
 async fn inspection(State(agent): Shared) -> Answer<Inspection> {
     inspection::inspect(&agent).await.map(Json).map_err(|error| no_status(&agent, &error))
+}
+
+async fn metrics(State(agent): Shared) -> ([(HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::scrape(&agent).await)
 }
 
 fn no_status(agent: &Agent, error: &anyhow::Error) -> Failure {

@@ -9,7 +9,7 @@
 //! | `topology.rs` | PURE: what a command does next |
 //! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
 //! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
-//! | `heartbeat.rs`, `inspection.rs` | the leader's sign of life; both servers and the verdict |
+//! | `heartbeat.rs`, `inspection.rs`, `metrics.rs` | the leader's sign of life; what monitoring reads |
 //! | `verdict.rs` | PURE: is the pair well, and what to do next |
 //! | `agent.rs` | the parts together, and how they see both servers |
 //! | `http.rs`, `users.rs`, `report.rs` | the API |
@@ -25,6 +25,7 @@ mod heartbeat;
 mod http;
 mod inspection;
 mod instance;
+mod metrics;
 mod mysql;
 mod mysqld;
 mod recovery;

@@ -104,11 +104,11 @@ pub(super) fn events(receiver: mpsc::Receiver<Event>) -> Response {
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-/// One line for each request, but for the question that is asked all the time.
+/// One line for each request, but for the questions that are asked all the time.
 pub(super) async fn log(request: Request, next: Next) -> Response {
     let (method, path, begun) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
     let response = next.run(request).await;
-    if path != "/v1/leader" && path != "/v1/status" {
+    if !["/v1/leader", "/v1/status", "/metrics"].contains(&path.as_str()) {
         let (status, ms) = (response.status().as_u16(), begun.elapsed().as_millis());
         tracing::info!(status, ms, "{method} {path}");
     }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `heartbeat` | one row for each server: when it last wrote as the leader, in UTC, and under which epoch |
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -79,6 +80,23 @@ impl Database {
                 connection.execute(statement).await?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// What the server counts and how it is set, by the names in lower case.
+    pub(crate) async fn figures(&self) -> Result<HashMap<String, String>> {
+        within(STATEMENT_LIMIT, "ask the server for its figures", async {
+            let mut connection = self.connection().await?;
+            let mut figures = HashMap::new();
+            for query in ["SHOW GLOBAL STATUS", "SHOW GLOBAL VARIABLES"] {
+                for row in connection.fetch_all(sqlx::raw_sql(query)).await? {
+                    let column = |index| row.try_get_unchecked::<Option<String>, usize>(index);
+                    let (name, value) = (column(0)?.unwrap_or_default(), column(1)?.unwrap_or_default());
+                    figures.insert(name.to_ascii_lowercase(), value);
+                }
+            }
+            Ok(figures)
         })
         .await
     }

@@ -1,10 +1,13 @@
-//! What an operator's monitoring reads: the heartbeat, the verdict.
+//! What an operator's monitoring reads: the heartbeat, the metrics, the verdict.
+
+use std::collections::BTreeMap;
 
 use agent::api::{Command, Replication, Verdict};
+use axum::http::HeaderValue;
 use sqlx::Executor;
 
 use crate::pair::{configured, in_step, run, started};
-use crate::vm::{Vm, deployment};
+use crate::vm::{NAME, Vm, authority, deployment, signal};
 
 const BEATS: &str =
     "SELECT CAST(VARIABLE_VALUE AS INT) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_REPLACE_SELECT'";
@@ -114,4 +117,51 @@ async fn the_verdict_says_what_is_the_matter_with_the_pair_and_what_to_do() {
 
     second.kill();
     is_about(&verdict(&first).await, "gives no status", "Start its VM");
+}
+
+async fn metrics(vm: &Vm) -> BTreeMap<String, f64> {
+    let tls = authority().issue(NAME);
+    let identity = reqwest::Identity::from_pem(format!("{}\n{}", tls.certificate, tls.private_key).as_bytes()).unwrap();
+    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).identity(identity).build().unwrap();
+    let answer = http.get(format!("https://{}:8008/metrics", vm.address)).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &TEXT));
+    let text = answer.text().await.unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+#[tokio::test]
+async fn the_metrics_are_the_references_and_go_on_without_the_server() {
+    let (first, second) = configured().await;
+    second
+        .until("a heartbeat", |status| status.replication.as_ref().unwrap().seconds_since_leader_heartbeat.is_some())
+        .await;
+    let (leader, follower) = (metrics(&first).await, metrics(&second).await);
+
+    for (page, is_follower) in [(&leader, 0.0), (&follower, 1.0)] {
+        assert_eq!((page["p_mysql_available"], page["p_mysql_follower_is_follower"]), (1.0, is_follower), "{page:?}");
+        assert_eq!(page["p_mysql_variables_read_only"], is_follower);
+        assert!(page["p_mysql_performance_questions_total"] > 0.0 && page["p_mysql_net_connections_total"] > 0.0);
+        assert!(page["p_mysql_system_persistent_disk_free_kilobytes"] > 0.0);
+        assert!((0.0..=100.0).contains(&page["p_mysql_system_ephemeral_disk_used_percent"]));
+    }
+    assert!(!leader.contains_key("p_mysql_follower_seconds_behind_master"));
+    assert!(follower["p_mysql_follower_seconds_since_leader_heartbeat"] < 30.0);
+    assert!(follower["p_mysql_follower_relay_log_space_bytes"] > 0.0);
+    let threads = ["slave_io_running", "slave_sql_running"].map(|name| follower[&format!("p_mysql_follower_{name}")]);
+    assert_eq!((threads, follower["p_mysql_follower_seconds_behind_master"]), ([1.0, 1.0], 0.0));
+
+    second.sql("STOP SLAVE").await;
+    assert_eq!(metrics(&second).await["p_mysql_follower_seconds_behind_master"], -1.0);
+    signal(second.server_pid().unwrap(), "-STOP");
+    let frozen = metrics(&second).await;
+    signal(second.server_pid().unwrap(), "-CONT");
+    assert_eq!(frozen["p_mysql_available"], 0.0);
+    assert!(!frozen.contains_key("p_mysql_follower_is_follower"));
+    assert!(frozen.contains_key("p_mysql_system_persistent_disk_used_percent"));
 }

@@ -75,7 +75,7 @@ async fn only_the_deployment_and_the_broker_are_obeyed() {
     let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
     let get = async |path: &str| http.get(format!("https://{address}:8008{path}")).send().await.unwrap();
     assert_eq!(get("/v1/leader").await.status(), 200);
-    for path in ["/v1/status", "/v1/inspection", "/v1/backup", "/nothing"] {
+    for path in ["/v1/status", "/v1/inspection", "/metrics", "/v1/backup", "/nothing"] {
         let answer = get(path).await;
         assert_eq!(answer.status(), 403, "{path}");
         assert!(answer.text().await.unwrap().contains("NotAllowed"));
