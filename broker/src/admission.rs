@@ -6,14 +6,16 @@
 //! Two requests are the same when service, plan, organization, space and parameters are equal as JSON values; absent
 //! parameters are `{}`; the context is not compared, because names in it change.
 
+pub(crate) mod parameters;
 #[cfg(test)]
 mod tests;
 
 use broker::osb::{BindRequest, Object, ProvisionRequest};
 use serde_json::json;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Plan};
 use crate::ids::OperationId;
+use parameters::{Parameters, not_an_option};
 
 /// The verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +222,7 @@ fn check_provision(
     accepts_incomplete: bool,
     known: Option<&Known>,
 ) -> Result<Option<Standing>, Denial> {
-    check_catalog(catalog, &request.service_id, &request.plan_id)?;
+    let plan = check_catalog(catalog, &request.service_id, &request.plan_id)?;
     for (name, value) in [("organization_guid", &request.organization_guid), ("space_guid", &request.space_guid)] {
         if value.is_empty() {
             return Err(Denial::Invalid(format!("{name} must not be empty")));
@@ -236,7 +238,9 @@ fn check_provision(
     if request.maintenance_info.as_ref().is_some_and(|info| info.contains_key("version")) {
         return Err(Denial::MaintenanceInfoConflict);
     }
-    check_parameters(request.parameters.as_ref())?;
+    if let Some(given) = &request.parameters {
+        Parameters::parse(plan.deployment.topology, given).map_err(|complaints| invalid(&complaints))?;
+    }
     Ok(None)
 }
 
@@ -280,7 +284,7 @@ fn check_bind(
     }
     match binding {
         Some(binding) => check_existing_binding(binding, request).map(Some),
-        None => check_parameters(request.parameters.as_ref()).map(|()| None),
+        None => check_bind_parameters(request.parameters.as_ref()).map(|()| None),
     }
 }
 
@@ -295,10 +299,10 @@ fn check_existing_binding(binding: &KnownBinding, request: &BindRequest) -> Resu
     }
 }
 
-fn check_catalog(catalog: &Catalog, service_id: &str, plan_id: &str) -> Result<(), Denial> {
+fn check_catalog<'a>(catalog: &'a Catalog, service_id: &str, plan_id: &str) -> Result<&'a Plan, Denial> {
     let service = catalog.service(service_id);
     let service = service.ok_or_else(|| Denial::Invalid("service_id is not in the catalog".into()))?;
-    service.plan(plan_id).map(|_| ()).ok_or_else(|| {
+    service.plan(plan_id).ok_or_else(|| {
         Denial::Invalid(format!("plan_id is not a plan of the service offering `{}` in the catalog", service.name))
     })
 }
@@ -314,16 +318,17 @@ fn check_recorded(offer: Offer<'_>, known: &Known) -> Result<(), Denial> {
     Ok(())
 }
 
-/// No parameter is known yet. All complaints come together.
-fn check_parameters(parameters: Option<&Object>) -> Result<(), Denial> {
-    let complaints: Vec<String> = parameters
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| format!("\n    * the configuration parameter '{name}' is not a valid option"))
-        .collect();
+/// A binding has no parameter yet.
+fn check_bind_parameters(parameters: Option<&Object>) -> Result<(), Denial> {
+    let complaints: Vec<String> = parameters.into_iter().flatten().map(|(name, _)| not_an_option(name)).collect();
+    if complaints.is_empty() { Ok(()) } else { Err(invalid(&complaints)) }
+}
+
+/// All complaints come together.
+fn invalid(complaints: &[String]) -> Denial {
+    let lines: String = complaints.iter().map(|complaint| format!("\n    * {complaint}")).collect();
     match complaints.len() {
-        0 => Ok(()),
-        1 => Err(Denial::Invalid(format!("1 error occurred:{}", complaints.concat()))),
-        count => Err(Denial::Invalid(format!("{count} errors occurred:{}", complaints.concat()))),
+        1 => Denial::Invalid(format!("1 error occurred:{lines}")),
+        count => Denial::Invalid(format!("{count} errors occurred:{lines}")),
     }
 }

@@ -14,7 +14,7 @@ use crate::agents::Agents;
 use crate::bosh::Director;
 use crate::catalog::Catalog;
 use crate::config::Properties;
-use crate::manifest::Manifests;
+use crate::manifest::{Manifests, Pairs};
 use crate::reconciler::TURNS_LIMIT;
 use crate::seal::Sealer;
 use crate::store::Store;
@@ -52,7 +52,12 @@ impl App {
         properties.check()?;
         let documents = properties.documents(&spec);
         let catalog = Catalog::read(&documents.join("catalog.yml"))?;
-        let manifests = Manifests::read(&documents, &catalog)?;
+        let pairs = Pairs {
+            witness_host: properties.witness_host.clone().unwrap_or_else(|| spec.ip.to_string()),
+            witness_port: properties.witness_port,
+            lease_ttl_in_ms: properties.lease_ttl_in_ms,
+        };
+        let manifests = Manifests::read(&documents, &catalog, pairs)?;
         let director = Director::new(&properties.director)?;
         let sealer = Sealer::new(&properties.encryption_key);
         let agents = Agents::new(properties.agent_tls)?;

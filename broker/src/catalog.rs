@@ -2,11 +2,16 @@
 //! operator's and is never served.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 use broker::osb::{self, Object};
 use serde::Deserialize;
+
+use crate::admission::parameters::LONGEST_ACK_TIMEOUT_MS;
+
+const LEASES_MS: RangeInclusive<u64> = 1_000..=600_000;
 
 /// What can be asked for.
 #[derive(Debug)]
@@ -60,6 +65,40 @@ pub(crate) struct Deployment {
     pub(crate) azs: Vec<String>,
     pub(crate) vm_type: String,
     pub(crate) disk_type: String,
+    /// Where the user does not say; `async` where the plan does not either. Pairs only, as everything below.
+    pub(crate) replication_mode: Option<ReplicationMode>,
+    pub(crate) semi_sync_ack_timeout_in_ms: Option<u64>,
+    /// The broker's own where the plan has none.
+    pub(crate) lease_ttl_in_ms: Option<u64>,
+    failover: Option<Failover>,
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ReplicationMode {
+    /// Nothing.
+    Async,
+    /// The follower's receipt.
+    SemiSync,
+}
+
+impl ReplicationMode {
+    /// The word of catalogs, parameters and manifests.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ReplicationMode::Async => "async",
+            ReplicationMode::SemiSync => "semi-sync",
+        }
+    }
+}
+
+/// Who starts a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Failover {
+    /// An operator.
+    Manual,
 }
 
 /// Which servers a plan has, and which manifest makes them.
@@ -143,9 +182,38 @@ fn check(services: &[Service]) -> anyhow::Result<()> {
         for plan in &service.plans {
             let place = format!("plan `{}` of {place}", plan.name);
             check_entry(&place, [&plan.id, &plan.name, &plan.description], &mut ids, &mut plan_names)?;
-            ensure!(!plan.deployment.azs.is_empty(), "{place} has no `azs`, but needs at least one");
+            check_deployment(&place, &plan.deployment)?;
         }
     }
+    Ok(())
+}
+
+fn check_deployment(place: &str, deployment: &Deployment) -> anyhow::Result<()> {
+    ensure!(!deployment.azs.is_empty(), "{place} has no `azs`, but needs at least one");
+    let Deployment { replication_mode, semi_sync_ack_timeout_in_ms, lease_ttl_in_ms, failover, .. } = deployment;
+    for (name, is_given) in [
+        ("replication_mode", replication_mode.is_some()),
+        ("semi_sync_ack_timeout_in_ms", semi_sync_ack_timeout_in_ms.is_some()),
+        ("lease_ttl_in_ms", lease_ttl_in_ms.is_some()),
+        ("failover", failover.is_some()),
+    ] {
+        let fits = !is_given || deployment.topology.is_pair();
+        ensure!(fits, "{place} has `{name}`, but only the topology leader-follower replicates");
+    }
+    if let Some(timeout) = *semi_sync_ack_timeout_in_ms {
+        let limits = 1..=LONGEST_ACK_TIMEOUT_MS;
+        let place = format!("`semi_sync_ack_timeout_in_ms` of {place}");
+        ensure!(limits.contains(&timeout), "{place} is {timeout}, but must be from 1 to {LONGEST_ACK_TIMEOUT_MS}");
+    }
+    lease_ttl_in_ms.map_or(Ok(()), |lease| check_lease(lease).with_context(|| format!("use {place}")))
+}
+
+/// A lease that agents take: a shorter one would be lost to an ordinary pause of a busy VM, a longer one is waited out by
+/// every unplanned failover.
+pub(crate) fn check_lease(lease_ttl_in_ms: u64) -> anyhow::Result<()> {
+    let fits = LEASES_MS.contains(&lease_ttl_in_ms);
+    let (least, most) = (LEASES_MS.start(), LEASES_MS.end());
+    ensure!(fits, "`lease_ttl_in_ms` is {lease_ttl_in_ms}, but must be from {least} to {most}");
     Ok(())
 }
 
@@ -225,6 +293,11 @@ mod tests {
             ("name: db-single", "name: db-leader-follower", "used twice"),
             ("name: db-single", "name: db single", "letters, digits"),
             ("azs: [z1]", "azs: []", "no `azs`"),
+            ("azs: [z1]", "azs: [z1], replication_mode: async", "has `replication_mode`, but only"),
+            ("azs: [z1, z2]", "azs: [z1, z2], replication_mode: sync", "unknown variant `sync`"),
+            ("azs: [z1, z2]", "azs: [z1, z2], semi_sync_ack_timeout_in_ms: 0", "is 0, but must be from 1 to"),
+            ("azs: [z1, z2]", "azs: [z1, z2], lease_ttl_in_ms: 999", "is 999, but must be from 1000 to 600000"),
+            ("azs: [z1, z2]", "azs: [z1, z2], failover: automatic", "unknown variant `automatic`, expected `manual`"),
             ("plan_updateable: false", "plan_updateable: true", "cannot be changed yet"),
         ] {
             let complaint = complaint(from, to);

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use agent::config::{Secret, Spec, Tls};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde::Deserialize;
+
+use crate::catalog::check_lease;
 
 /// The properties.
 #[derive(Debug, Deserialize)]
@@ -15,6 +17,11 @@ pub(crate) struct Properties {
     /// Where the broker listens as the witness of its pairs.
     #[serde(default = "agent_witness_port")]
     pub(crate) witness_port: u16,
+    /// By which address or DNS name the pairs reach it there; its own address where this is not given.
+    pub(crate) witness_host: Option<String>,
+    /// How long the leader of a pair may go on without a word from its follower or the witness, unless its plan says.
+    #[serde(default = "ten_seconds")]
+    pub(crate) lease_ttl_in_ms: u64,
     /// Who may call it.
     pub(crate) username: String,
     pub(crate) password: Secret,
@@ -50,6 +57,8 @@ impl Properties {
         ensure!(!self.password.reveal().is_empty(), "property `password` must not be empty");
         ensure!(self.encryption_key.reveal().len() >= 16, "property `encryption_key` must have at least 16 characters");
         ensure!(self.operation_timeout_minutes > 0, "property `operation_timeout_minutes` must be at least 1");
+        ensure!(self.witness_host.as_deref() != Some(""), "property `witness_host` must not be empty");
+        check_lease(self.lease_ttl_in_ms).context("read the properties")?;
         Ok(())
     }
 
@@ -61,6 +70,10 @@ impl Properties {
 
 fn one_hour() -> u32 {
     60
+}
+
+fn ten_seconds() -> u64 {
+    10_000
 }
 
 fn agent_witness_port() -> u16 {
@@ -95,6 +108,13 @@ mod tests {
     fn a_property_that_is_not_known_is_refused_by_name() {
         let error = properties(|value| value["prot"] = 8080.into()).unwrap_err();
         assert!(error.to_string().contains("unknown field `prot`"), "{error}");
+    }
+
+    #[test]
+    fn a_lease_that_agents_would_refuse_is_refused() {
+        let properties = properties(|value| value["lease_ttl_in_ms"] = 999.into()).unwrap();
+        let complaint = format!("{:#}", properties.check().unwrap_err());
+        assert!(complaint.contains("`lease_ttl_in_ms` is 999, but must be from 1000"), "{complaint}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Plan -> BOSH manifest: the document of the topology, with the name, the plan's places and the certificate's names
-//! filled in. Everything else in the document is the operator's to change.
+//! Plan and parameters -> BOSH manifest: the document of the topology, with the name, the plan's places, the certificate's
+//! names and, for a pair, its witness and how it replicates filled in. Everything else is the operator's to change.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +8,8 @@ use agent::api::certificate_name;
 use anyhow::{Context, bail, ensure};
 use serde_yaml::{Mapping, Value};
 
-use crate::catalog::{Catalog, Deployment, Topology};
+use crate::admission::parameters::Parameters;
+use crate::catalog::{Catalog, Deployment, ReplicationMode, Topology};
 
 /// The instance group of the database servers.
 pub(crate) const MYSQL_GROUP: &str = "mysql";
@@ -18,11 +19,24 @@ pub(crate) const MYSQL_LINK: &str = "mysql";
 pub(crate) const CONFIGURE_ERRAND: &str = "configure-leader-follower";
 /// The variable that holds the certificates of a deployment's agents.
 const AGENT_TLS: &str = "agent_tls";
+/// The job of the database servers.
+const AGENT_JOB: &str = "mysql-agent";
 
 /// The manifests of the topologies that the catalog uses.
 #[derive(Debug)]
 pub(crate) struct Manifests {
     documents: HashMap<&'static str, Value>,
+    pairs: Pairs,
+}
+
+/// What every pair is told.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    /// Where the broker, their witness, can be reached: an address or a DNS name.
+    pub(crate) witness_host: String,
+    pub(crate) witness_port: u16,
+    /// Unless the plan has its own.
+    pub(crate) lease_ttl_in_ms: u64,
 }
 
 /// The name of the deployment of a service instance.
@@ -32,23 +46,31 @@ pub(crate) fn deployment_name(instance_id: &str) -> String {
 
 impl Manifests {
     /// Read the manifest of every topology in the catalog, and try each plan on it.
-    pub(crate) fn read(documents: &Path, catalog: &Catalog) -> anyhow::Result<Manifests> {
-        let mut manifests = Manifests { documents: HashMap::new() };
+    pub(crate) fn read(documents: &Path, catalog: &Catalog, pairs: Pairs) -> anyhow::Result<Manifests> {
+        let mut manifests = Manifests { documents: HashMap::new(), pairs };
         for plan in catalog.plans() {
             let file_name = plan.deployment.topology.file_name();
             let path = documents.join(file_name);
             let act = || format!("use the manifest {} of plan `{}`", path.display(), plan.name);
             let text = std::fs::read_to_string(&path).with_context(act)?;
             manifests.documents.insert(file_name, serde_yaml::from_str(&text).with_context(act)?);
-            manifests.render("try", &plan.deployment).with_context(act)?;
+            manifests.render("try", &plan.deployment, Parameters::default()).with_context(act)?;
         }
         Ok(manifests)
     }
 
     /// The manifest of one service instance.
-    pub(crate) fn render(&self, instance_id: &str, plan: &Deployment) -> anyhow::Result<String> {
+    pub(crate) fn render(
+        &self,
+        instance_id: &str,
+        plan: &Deployment,
+        parameters: Parameters,
+    ) -> anyhow::Result<String> {
         let mut manifest = self.document(plan.topology)?.clone();
         fill(&mut manifest, &deployment_name(instance_id), plan)?;
+        if plan.topology.is_pair() {
+            fill_pair(&mut manifest, &self.pairs, plan, parameters)?;
+        }
         serde_yaml::to_string(&manifest).context("write the manifest")
     }
 
@@ -69,6 +91,24 @@ fn fill(manifest: &mut Value, name: &str, plan: &Deployment) -> anyhow::Result<(
     let certificate_name = certificate_name(name);
     set(options, "common_name", certificate_name.as_str())?;
     set(options, "alternative_names", vec![certificate_name])
+}
+
+fn fill_pair(manifest: &mut Value, pairs: &Pairs, plan: &Deployment, parameters: Parameters) -> anyhow::Result<()> {
+    let job = entry(entry(manifest, "instance_groups", MYSQL_GROUP)?, "jobs", AGENT_JOB)?;
+    let properties = job.get_mut("properties").with_context(|| format!("the job `{AGENT_JOB}` has no `properties`"))?;
+    let witness = [("host", Value::from(pairs.witness_host.as_str())), ("port", pairs.witness_port.into())];
+    let witness: Mapping = witness.into_iter().map(|(key, value)| (key.into(), value)).collect();
+    set(properties, "witness", witness)?;
+    set(properties, "lease_ttl_in_ms", plan.lease_ttl_in_ms.unwrap_or(pairs.lease_ttl_in_ms))?;
+    let mode = parameters.replication_mode.or(plan.replication_mode).unwrap_or(ReplicationMode::Async);
+    set(properties, "replication_mode", mode.name())?;
+    // The agent has a default of its own, so this is the one member that a document need not have.
+    if let (Some(timeout), Some(properties)) =
+        (parameters.semi_sync_ack_timeout_in_ms.or(plan.semi_sync_ack_timeout_in_ms), properties.as_mapping_mut())
+    {
+        properties.insert("semi_sync_ack_timeout_in_ms".into(), timeout.into());
+    }
+    Ok(())
 }
 
 /// Set a member that is there already: what the document does not have, it does not expect to be filled.
@@ -95,14 +135,18 @@ mod tests {
     fn manifests() -> (Catalog, Manifests) {
         let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
         let catalog = Catalog::read(&documents.join("catalog.yml")).unwrap();
-        let manifests = Manifests::read(&documents, &catalog).unwrap();
+        let pairs = Pairs { witness_host: "10.0.3.5".into(), witness_port: 8009, lease_ttl_in_ms: 10_000 };
+        let manifests = Manifests::read(&documents, &catalog, pairs).unwrap();
         (catalog, manifests)
     }
 
-    fn golden(plan: &str, file: &str) {
+    fn plan(catalog: &Catalog, name: &str) -> Deployment {
+        catalog.plans().find(|candidate| candidate.name == name).unwrap().deployment.clone()
+    }
+
+    fn golden(name: &str, file: &str) {
         let (catalog, manifests) = manifests();
-        let plan = catalog.plans().find(|candidate| candidate.name == plan).unwrap();
-        let rendered = manifests.render("0A9f-b.x_1", &plan.deployment).unwrap();
+        let rendered = manifests.render("0A9f-b.x_1", &plan(&catalog, name), Parameters::default()).unwrap();
         crate::app::fixture::assert_golden(file, &rendered);
     }
 
@@ -114,6 +158,31 @@ mod tests {
     #[test]
     fn leader_follower_manifest_is_the_golden_one() {
         golden("db-leader-follower", "leader-follower.yml");
+    }
+
+    #[test]
+    fn what_the_user_asks_for_comes_before_the_plan_and_that_before_the_default() {
+        let (catalog, manifests) = manifests();
+        let plain = plan(&catalog, "db-leader-follower");
+        let mut own = plain.clone();
+        own.replication_mode = Some(ReplicationMode::SemiSync);
+        (own.semi_sync_ack_timeout_in_ms, own.lease_ttl_in_ms) = (Some(500), Some(2000));
+        let nothing = Parameters::default();
+        let asked =
+            Parameters { replication_mode: Some(ReplicationMode::Async), semi_sync_ack_timeout_in_ms: Some(700) };
+        for (plan, parameters, lease, mode, timeout) in [
+            (&plain, nothing, 10_000, "async", None),
+            (&plain, asked, 10_000, "async", Some(700)),
+            (&own, nothing, 2000, "semi-sync", Some(500)),
+            (&own, asked, 2000, "async", Some(700)),
+        ] {
+            let rendered: Value = serde_yaml::from_str(&manifests.render("i", plan, parameters).unwrap()).unwrap();
+            let properties = &rendered["instance_groups"][0]["jobs"][0]["properties"];
+            assert_eq!(properties["lease_ttl_in_ms"].as_u64(), Some(lease));
+            assert_eq!(properties["replication_mode"].as_str(), Some(mode));
+            assert_eq!(properties.get("semi_sync_ack_timeout_in_ms").and_then(Value::as_u64), timeout);
+            assert_eq!(properties["witness"]["host"].as_str(), Some("10.0.3.5"));
+        }
     }
 
     #[test]

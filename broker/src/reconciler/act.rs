@@ -1,11 +1,12 @@
 //! Carry a step out, and record it: before it is sent what may happen, after it what did.
 
 use agent::api::certificate_name;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use broker::osb::State;
 
 use super::Turn;
 use super::observe::Memory;
+use crate::admission::parameters::Parameters;
 use crate::app::App;
 use crate::bosh::{self, TaskId};
 use crate::catalog::Deployment;
@@ -18,7 +19,10 @@ use crate::store::operations::{self, Kind, Operation};
 pub(super) async fn act(app: &App, operation: &Operation, step: Step, memory: &mut Memory) -> anyhow::Result<Turn> {
     match step {
         Step::Deploy => {
-            let manifest = app.manifests.render(operation.instance.as_str(), plan(app, operation)?)?;
+            let plan = plan(app, operation)?;
+            let parameters = Parameters::parse(plan.topology, &operation.attributes.parameters);
+            let parameters = parameters.map_err(|complaints| anyhow!("read the parameters: {complaints:?}"))?;
+            let manifest = app.manifests.render(operation.instance.as_str(), plan, parameters)?;
             send(app, operation, Request::Deploy(manifest), memory).await
         }
         Step::RunErrand => send(app, operation, Request::RunErrand, memory).await,
