@@ -1,7 +1,7 @@
 # The front door. Every target installs what it needs and is missing, builds, and runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test up down bench lint help tools mariadb curl build
+.PHONY: demo test up down bench chaos lint help tools mariadb curl network build
 
 CARGO ?= cargo
 # The servers and the copy tool; `-core` packages bring no service that would start by itself.
@@ -19,7 +19,7 @@ help: ## Show the targets
 demo: mariadb curl build ## Walk the main job, from create-service to a healed pair, and clean up
 	@target/debug/demo
 
-test: mariadb lint build ## Check and test everything
+test: mariadb network lint build ## Check and test everything
 	@# Temporary files have a place of their own (its name is short: sockets are below it). However the tests end, every
 	@# process that works below it ends, and it goes.
 	@scratch=$$(mktemp -d /tmp/tt.XXXXXX); export TMPDIR=$$scratch; \
@@ -37,6 +37,9 @@ bench: mariadb tools ## Measure against a floor of bare servers (release build)
 	$(CARGO) build --release --workspace --bins
 	@target/release/bench
 
+chaos: mariadb network build ## Play seeded faults on real pairs and judge what their clients saw (SCHEDULES=, SEED=, CELL=)
+	@target/debug/chaos $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED)) $(if $(CELL),--cell $(CELL))
+
 lint: tools ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -52,6 +55,10 @@ tools:
 mariadb:
 	@for program in $(MARIADB_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then echo "installing $(MARIADB_PACKAGES)"; $(APT) update -q && $(APT) install -qy --no-install-recommends $(MARIADB_PACKAGES); fi
+
+# Network namespaces for the faults; without them that part is skipped, and says so.
+network:
+	@command -v ip >/dev/null || { echo "installing iproute2"; $(APT) update -q && $(APT) install -qy --no-install-recommends iproute2; }
 
 curl:
 	@command -v curl >/dev/null || { echo "installing curl"; $(APT) update -q && $(APT) install -qy --no-install-recommends curl; }

@@ -1,0 +1,196 @@
+//! Many schedules on a few pairs side by side, one line for each, and a table of the faults at the end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rand::Rng;
+use tests::clients::Family;
+use tests::stack::tail;
+use tokio::runtime::Handle;
+
+use crate::Arguments;
+use crate::cell::{self, Mode};
+use crate::pair::{LEASE, Pair};
+use crate::schedule::{Schedule, schedule};
+use crate::story::{self, Report};
+
+/// What can be played today.
+const GROUPS: [(Family, Mode); 1] = [(Family::Mariadb, Mode::Async)];
+/// A pair that could not be played on, or a new one that did not come up, is made anew this often.
+const ATTEMPTS: u32 = 3;
+
+/// Print every cell.
+pub(crate) fn list() {
+    for (family, mode) in GROUPS {
+        cell::cells(family, mode).iter().for_each(|cell| println!("{cell}"));
+    }
+}
+
+/// Play, print, and say whether every promise was kept.
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let schedules = chosen(arguments)?;
+    let begun = Instant::now();
+    let stage = Arc::new(Stage {
+        begun,
+        deadline: arguments.seconds.map(|seconds| begun + Duration::from_secs(seconds)),
+        waiting: Mutex::new(schedules.into()),
+        reports: Mutex::default(),
+        next_number: Mutex::new(0),
+    });
+    let start = |stage: Arc<Stage>| {
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(player(stage)))
+    };
+    let players: Vec<_> = (0..arguments.pairs).map(|_| start(stage.clone())).collect();
+    for player in players {
+        player.await.context("wait for a player")??;
+    }
+    let reports = std::mem::take(&mut *lock(&stage.reports));
+    table(&reports, begun.elapsed());
+    let all_kept = !reports.is_empty() && reports.iter().all(|report| report.broken.is_empty());
+    Ok(if all_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the players share.
+struct Stage {
+    begun: Instant,
+    deadline: Option<Instant>,
+    waiting: Mutex<VecDeque<Schedule>>,
+    reports: Mutex<Vec<Report>>,
+    next_number: Mutex<u8>,
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
+    let seed = arguments.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    println!("first seed {seed}");
+    let cells = match arguments.cell {
+        Some(cell) => vec![cell; if arguments.seed.is_some() { 1 } else { arguments.schedules }],
+        None => {
+            let all = cell::round_robin(&GROUPS, arguments.schedules * 20, seed)?;
+            let wanted = all.into_iter().filter(|cell| cell.to_string().contains(&arguments.only));
+            wanted.take(arguments.schedules).collect()
+        }
+    };
+    Ok((seed..).zip(cells).map(|(seed, cell)| schedule(cell, seed, LEASE)).collect())
+}
+
+/// Play on one pair until nothing is left; a pair that was broken is replaced.
+async fn player(stage: Arc<Stage>) -> Result<()> {
+    let mut kept: Option<((Family, Mode), Pair)> = None;
+    while let Some(schedule) = stage.next() {
+        let group = (schedule.cell.family, schedule.cell.mode);
+        for attempt in 1.. {
+            let pair = match kept.take() {
+                Some((of, pair)) if of == group => Ok(pair),
+                Some((_, pair)) => {
+                    pair.remove().await?;
+                    stage.new_pair(group).await
+                }
+                None => stage.new_pair(group).await,
+            };
+            let played = match pair {
+                Ok(mut pair) => match story::play(&mut pair, schedule).await {
+                    Ok(report) => Ok((pair, report)),
+                    Err(cause) => {
+                        print_logs(&pair);
+                        pair.remove().await?;
+                        Err(cause)
+                    }
+                },
+                Err(cause) => Err(cause),
+            };
+            match played {
+                Ok((pair, report)) => {
+                    if report.broken.is_empty() {
+                        kept = Some((group, pair));
+                    } else {
+                        print_logs(&pair);
+                        pair.remove().await?;
+                    }
+                    stage.add(report);
+                    break;
+                }
+                Err(cause) if attempt < ATTEMPTS => {
+                    eprintln!("{} seed {} is played again: {cause:#}", schedule.cell, schedule.seed);
+                }
+                Err(cause) => return Err(cause.context(format!("play {} seed {}", schedule.cell, schedule.seed))),
+            }
+        }
+    }
+    match kept {
+        Some((_, pair)) => pair.remove().await,
+        None => Ok(()),
+    }
+}
+
+impl Stage {
+    fn next(&self) -> Option<Schedule> {
+        if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return None;
+        }
+        lock(&self.waiting).pop_front()
+    }
+
+    async fn new_pair(&self, (family, mode): (Family, Mode)) -> Result<Pair> {
+        let number = {
+            let mut next = lock(&self.next_number);
+            *next += 1;
+            *next
+        };
+        Pair::start(number, family, mode).await.with_context(|| format!("start pair {number}"))
+    }
+
+    fn add(&self, report: Report) {
+        println!("{:7.1} s  {}", self.begun.elapsed().as_secs_f64(), line(&report));
+        lock(&self.reports).push(report);
+    }
+}
+
+fn line(report: &Report) -> String {
+    let Report { schedule, broken, outage, acknowledged, lost, errand, helped } = report;
+    let verdict = if broken.is_empty() { "kept".to_owned() } else { format!("BROKEN: {}", broken.join("; ")) };
+    let helped = if *helped { ", then configured" } else { "" };
+    format!(
+        "{} seed {}: {verdict}\n           {:?}, fault {:.2} s, outage {:.2} s, {acknowledged} acknowledged, {lost} lost, \
+         errand {errand}{helped}",
+        schedule.cell,
+        schedule.seed,
+        schedule.order,
+        schedule.duration.as_secs_f64(),
+        outage.as_secs_f64(),
+    )
+}
+
+fn print_logs(pair: &Pair) {
+    for (name, log) in [("A", pair.vms[0].log()), ("B", pair.vms[1].log()), ("witness", pair.witness.log())] {
+        println!("--- {name} of pair {} said last:\n{}", pair.number, tail(&log));
+    }
+}
+
+/// One line for each fault of each family and mode.
+fn table(reports: &[Report], took: Duration) {
+    let mut cells: BTreeMap<String, Vec<&Report>> = BTreeMap::new();
+    for report in reports {
+        let cell = &report.schedule.cell;
+        let name = format!("{:8} {:9} {}", cell.family.name(), cell.mode.name(), cell.fault);
+        cells.entry(name).or_default().push(report);
+    }
+    println!("\n{:46} {:>6} {:>6} {:>10} {:>10} {:>6}", "cell", "played", "kept", "median s", "worst s", "lost");
+    for (name, reports) in &cells {
+        let kept = reports.iter().filter(|report| report.broken.is_empty()).count();
+        let mut outages: Vec<f64> = reports.iter().map(|report| report.outage.as_secs_f64()).collect();
+        outages.sort_by(f64::total_cmp);
+        let (median, worst) = (outages[outages.len() / 2], outages[outages.len() - 1]);
+        let lost: usize = reports.iter().map(|report| report.lost).sum();
+        println!("{name:46} {:>6} {kept:>6} {median:>10.2} {worst:>10.2} {lost:>6}", reports.len());
+    }
+    let broken = reports.iter().filter(|report| !report.broken.is_empty()).count();
+    println!("{} schedules in {:.0} s, {broken} with a broken promise", reports.len(), took.as_secs_f64());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
