@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use tokio::time::MissedTickBehavior;
 
 use crate::agent::Agent;
@@ -16,6 +16,8 @@ use crate::report::sentence;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A commit may wait for the follower for as long as that is away; its session is left behind then.
 const LIMIT: Duration = Duration::from_secs(3);
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Write heartbeats for as long as the agent runs, whenever this server leads.
 pub(crate) async fn beat_while_leading(agent: Arc<Agent>) {
@@ -30,14 +32,33 @@ pub(crate) async fn beat_while_leading(agent: Arc<Agent>) {
             continue;
         };
         let beat = tokio::time::timeout(LIMIT, beat(&agent, &mut heart, epoch)).await;
-        let beat = beat.with_context(|| format!("it was not committed within {} s", LIMIT.as_secs()));
-        match beat.flatten() {
+        match beat.unwrap_or_else(|_| Err(anyhow!("it was not committed within {} s", LIMIT.as_secs()))) {
             Ok(()) if is_missed => tracing::info!("the heartbeat is written again"),
             Ok(()) => {}
             Err(error) if is_missed => tracing::debug!("the heartbeat is still missed: {}", sentence(&error)),
             Err(error) => tracing::warn!("the heartbeat is missed: {}", sentence(&error)),
         }
         is_missed = heart.is_none();
+    }
+}
+
+/// When the agent ends: let the follower receive the last heartbeat, or a leader that was replaced meanwhile would return with a
+/// transaction that nobody else has. A follower that does not come along is not waited for.
+pub(crate) async fn settle(agent: &Agent) {
+    if epoch_of_leader(agent).is_none() || agent.instance.pair.is_none() {
+        return;
+    }
+    let received = async {
+        let written = agent.own_server().await?.executed?;
+        while !agent.peer_server().await?.known()?.contains(&written) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        anyhow::Ok(())
+    };
+    match tokio::time::timeout(SETTLE_LIMIT, received).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("the follower does not say what it has received: {}", sentence(&error)),
+        Err(_) => tracing::warn!("the follower has not received everything that was written here"),
     }
 }
 
@@ -53,7 +74,7 @@ async fn beat(agent: &Agent, kept: &mut Option<Heart>, epoch: u64) -> Result<()>
         Some(heart) => heart,
         None => agent.database.heart(LIMIT).await?,
     };
-    if heart.beat(epoch).await? == Beat::NoTable && make_table(agent).await? {
+    if heart.beat(epoch).await? == Beat::NoTable && make_table(agent, &mut heart).await? {
         heart.beat(epoch).await?;
     }
     *kept = Some(heart);
@@ -61,11 +82,11 @@ async fn beat(agent: &Agent, kept: &mut Option<Heart>, epoch: u64) -> Result<()>
 }
 
 /// Once in the life of a pair. These statements pass `read_only`, so the server must not turn read-only meanwhile.
-async fn make_table(agent: &Agent) -> Result<bool> {
+async fn make_table(agent: &Agent, heart: &mut Heart) -> Result<bool> {
     let _leads = agent.users.read().await;
     let leads = agent.is_writable_leader().await?;
     if leads {
-        agent.database.make_heartbeat().await?;
+        heart.make_table().await?;
     }
     Ok(leads)
 }

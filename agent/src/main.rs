@@ -124,6 +124,7 @@ async fn run(config_file: &Path) -> Result<()> {
     if tokio::time::timeout(COMMAND_LIMIT, agent.tasks.wait()).await.is_err() {
         tracing::warn!("a command is cut off; run it again when the agent is back");
     }
+    heartbeat::settle(&agent).await;
     agent.mysqld.end().await;
     supervised.await.context("stop the server")?;
     handle.graceful_shutdown(Some(ANSWER_LIMIT));

@@ -16,6 +16,7 @@ use super::{Connection, Database, STATEMENT_LIMIT, within};
 
 const BAD_DATABASE: u16 = 1049;
 const NO_SUCH_TABLE: u16 = 1146;
+const READ_ONLY: u16 = 1290;
 
 /// The reference's table and an epoch. `timestamp` is what its dashboards read.
 const MAKE_HEARTBEAT: [&str; 2] = [
@@ -57,8 +58,18 @@ impl Heart {
             Ok(done) if done.rows_affected() == 0 => Ok(Beat::ReadOnly),
             Ok(_) => Ok(Beat::Written),
             Err(error) if is_missing(&error) => Ok(Beat::NoTable),
+            // MySQL's super_read_only stops this account as well.
+            Err(error) if code(&error) == Some(READ_ONLY) => Ok(Beat::ReadOnly),
             Err(error) => Err(error).context("write the heartbeat"),
         }
+    }
+
+    /// Make the table. The caller keeps the server from turning read-only meanwhile.
+    pub(crate) async fn make_table(&mut self) -> Result<()> {
+        for statement in MAKE_HEARTBEAT {
+            self.0.execute(statement).await.context("make the table of the heartbeat")?;
+        }
+        Ok(())
     }
 }
 
@@ -68,18 +79,6 @@ impl Database {
             let mut connection = self.pool.connect_options().connect().await?;
             connection.execute(PREPARE).await?;
             Ok(Heart(connection))
-        })
-        .await
-    }
-
-    /// Make the table of the heartbeat. The caller keeps the server from turning read-only meanwhile.
-    pub(crate) async fn make_heartbeat(&self) -> Result<()> {
-        within(STATEMENT_LIMIT, "make the table of the heartbeat", async {
-            let mut connection = self.connection().await?;
-            for statement in MAKE_HEARTBEAT {
-                connection.execute(statement).await?;
-            }
-            Ok(())
         })
         .await
     }
@@ -116,6 +115,9 @@ impl Database {
 }
 
 fn is_missing(error: &sqlx::Error) -> bool {
-    let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
-    number.is_some_and(|error| [BAD_DATABASE, NO_SUCH_TABLE].contains(&error.number()))
+    matches!(code(error), Some(BAD_DATABASE | NO_SUCH_TABLE))
+}
+
+fn code(error: &sqlx::Error) -> Option<u16> {
+    error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }

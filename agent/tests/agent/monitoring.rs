@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent::api::{Command, Replication, Verdict};
+use agent::api::{Command, Replication, Role, Verdict};
 use axum::http::HeaderValue;
 use sqlx::Executor;
 
@@ -11,6 +11,8 @@ use crate::vm::{NAME, Vm, authority, deployment, signal};
 
 const BEATS: &str =
     "SELECT CAST(VARIABLE_VALUE AS INT) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_REPLACE_SELECT'";
+
+const TABLES: &str = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='replication_monitoring' AND TABLE_NAME='heartbeat'";
 
 async fn channel(vm: &Vm) -> Replication {
     vm.status().await.unwrap().replication.unwrap()
@@ -42,9 +44,7 @@ async fn the_follower_knows_how_old_the_leaders_last_heartbeat_is() {
 #[tokio::test]
 async fn a_server_that_was_made_read_only_behind_the_agents_back_writes_no_heartbeat() {
     let (first, second) = configured().await;
-    first
-        .until_number("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='replication_monitoring'", 1)
-        .await;
+    first.until_number(TABLES, 1).await;
     first.sql("SET GLOBAL read_only=1").await;
     let (before, beats) = (first.status().await.unwrap().gtid_executed, first.number(BEATS).await);
 
@@ -58,9 +58,7 @@ async fn a_server_that_was_made_read_only_behind_the_agents_back_writes_no_heart
 #[tokio::test]
 async fn a_heartbeat_that_is_missed_is_said_once() {
     let (first, _second) = configured().await;
-    first
-        .until_number("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='replication_monitoring'", 1)
-        .await;
+    first.until_number(TABLES, 1).await;
     let mut blocker = first.admin().await;
 
     blocker.execute(sqlx::raw_sql("FLUSH TABLES WITH READ LOCK")).await.unwrap();
@@ -72,6 +70,30 @@ async fn a_heartbeat_that_is_missed_is_said_once() {
 
     let log = std::fs::read_to_string(first.agent_log()).unwrap();
     assert_eq!(log.matches("the heartbeat is missed").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn heartbeats_that_wait_for_the_follower_do_not_pile_up() {
+    let (first, second) = configured().await;
+    first.until_number(TABLES, 1).await;
+    in_step(&first, &second).await;
+    first
+        .sql("SET GLOBAL rpl_semi_sync_master_wait_point='AFTER_SYNC', GLOBAL rpl_semi_sync_master_timeout=3600000")
+        .await;
+    first.sql("SET GLOBAL rpl_semi_sync_master_wait_no_slave=1, GLOBAL rpl_semi_sync_master_enabled=1").await;
+    second.sql("SET GLOBAL rpl_semi_sync_slave_enabled=0; STOP SLAVE; START SLAVE").await;
+    let beats = first.number(BEATS).await;
+
+    first.until_number(&format!("SELECT ({BEATS})>={}", beats + 6), 1).await;
+
+    let waiting =
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'REPLACE INTO replication_monitoring%'";
+    let waiting = first.number(waiting).await;
+    assert!((1..=2).contains(&waiting), "{waiting}");
+    assert_eq!(first.status().await.unwrap().role, Role::Leader);
+    first.sql("SET GLOBAL rpl_semi_sync_master_enabled=0").await;
+    first.until_logged("the heartbeat is written again").await;
+    in_step(&first, &second).await;
 }
 
 #[tokio::test]
