@@ -9,6 +9,7 @@ use anyhow::Context;
 use axum::Router;
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     // The provider is process-wide; nobody else has chosen yet.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    raise_file_limit();
     let config = agent::config::read::<Properties>(config)?;
     let address = SocketAddr::new(config.spec.ip, config.properties.port);
     // First of all: whoever has the port is the only one who works with our id.
@@ -46,7 +48,7 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     let handle = Handle::new();
     let serving = tokio::spawn(listen(listener, http::router(app.clone()), handle.clone()));
     let witness_handle = Handle::new();
-    let witnessing = tokio::spawn(witness::serve(witness::router(app.clone()), witness, witness_handle.clone()));
+    let witnessing = tokio::spawn(be_witness(app.clone(), witness, witness_handle.clone()));
     tracing::info!(%address, "mysql-broker listens");
 
     wait_for_signal().await?;
@@ -74,6 +76,20 @@ async fn listen(listener: TcpListener, router: Router, handle: Handle<SocketAddr
     // Without a timer there is no time-out for slow heads.
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     server.serve(router.into_make_service()).await.context("serve the Open Service Broker API")
+}
+
+async fn be_witness(app: Arc<App>, listener: witness::Listener, handle: Handle<SocketAddr>) {
+    if let Err(error) = witness::serve(witness::router(app), listener, handle).await {
+        tracing::error!(cause = format!("{error:#}"), "the pairs have no witness until mysql-broker is started again");
+    }
+}
+
+/// Every pair keeps a connection to its witness, and the soft limit of a process is often 1024 files.
+fn raise_file_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(cause = %error, "cannot raise the limit of open files");
+    }
 }
 
 /// Say at once what is wrong with the director, but serve all the same: wishes are accepted and wait.

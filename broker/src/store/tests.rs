@@ -80,6 +80,11 @@ impl Database {
         instances::claim(&mut *self.connection().await, lease, now).await.unwrap()
     }
 
+    async fn record(&self, instance: &str) -> Option<(Life, Record)> {
+        let name = format!("service-instance-{instance}");
+        witness_records::find(&mut *self.connection().await, &name).await.unwrap()
+    }
+
     async fn in_progress(&self, instance: &str) -> Option<Operation> {
         operations::in_progress(&mut *self.connection().await, &id(instance)).await.unwrap()
     }
@@ -113,6 +118,25 @@ async fn a_wish_survives_a_restart() {
         &std::fs::metadata(database.directory.path().join("state")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_program_is_brought_up_to_date_with_its_rows() {
+    let database = Database::new().await;
+    let file = database.directory.path().join("first.db");
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let mut first = sqlx::migrate!("../migrations");
+    first.migrations = first.migrations.iter().take(1).cloned().collect();
+    first.run(&pool).await.unwrap();
+    let store = Store { pool };
+    instances::insert(&mut store.connection().await.unwrap(), &id("i"), &attributes(), "{}", NOW).await.unwrap();
+    store.close().await;
+
+    let database = Database { store: Store::open(&file).await.unwrap(), ..database };
+
+    let (life, record) = database.record("i").await.unwrap();
+    assert_eq!((life.instance, record), (id("i"), Record::default()));
 }
 
 #[tokio::test]
@@ -280,27 +304,24 @@ async fn a_witness_record_is_written_for_the_life_that_it_was_read_for() {
     let database = Database::new().await;
     let creation = database.create("i").await;
     database.finish(&creation).await;
-    let name = "service-instance-i";
     let record = Record { epoch: 7, leader: Some("mysql/a".into()), lease_ms: 10_000, in_sync: true, is_vacant: true };
-    let find =
-        async |database: &Database| witness_records::find(&mut *database.connection().await, name).await.unwrap();
     let save = async |database: &Database, life: &Life| {
         witness_records::save(&mut *database.connection().await, life, &record).await.unwrap()
     };
-    let (life, nothing) = find(&database).await.unwrap();
+    let (life, nothing) = database.record("i").await.unwrap();
     assert_eq!(nothing, Record::default());
 
     assert!(save(&database, &life).await);
     let database = database.reopen().await;
-    assert_eq!(find(&database).await, Some((life.clone(), record.clone())));
+    assert_eq!(database.record("i").await, Some((life.clone(), record.clone())));
 
     database.start("i", Kind::Delete, None).await.unwrap();
     let deletion = database.in_progress("i").await.unwrap();
     operations::finish_deletion(&mut *database.connection().await, &deletion, "done", NOW).await.unwrap();
-    assert_eq!(find(&database).await, None);
+    assert_eq!(database.record("i").await, None);
     assert!(!save(&database, &life).await);
     database.insert("i").await.unwrap();
     assert!(!save(&database, &life).await);
-    let (next_life, nothing) = find(&database).await.unwrap();
+    let (next_life, nothing) = database.record("i").await.unwrap();
     assert!(next_life != life && nothing == Record::default());
 }
