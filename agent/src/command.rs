@@ -111,7 +111,8 @@ async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Resul
         Step::Lead(Side::Me) => lead(agent, report).await,
         Step::Lead(Side::Peer) => Ok(agent.pair()?.client.lead(|line| report.say(line)).await?),
         Step::Demote => {
-            demotion::demote(agent).await.context("failed to set local node read-only")?;
+            let measures = demotion::demote(agent).await.context("failed to set local node read-only")?;
+            measures.into_iter().for_each(|measure| report.say(measure));
             run.has_demoted = true;
             Ok(())
         }

@@ -3,7 +3,7 @@
 use agent::api::User;
 
 /// Accounts of the server itself.
-const RESERVED_NAMES: [&str; 6] = ["admin", "replication", "root", "mysql", "mariadb", "public"];
+const RESERVED_NAMES: [&str; 7] = ["admin", "mysql-agent", "replication", "root", "mysql", "mariadb", "public"];
 const RESERVED_SCHEMAS: [&str; 4] = ["mysql", "information_schema", "performance_schema", "sys"];
 const NAME_LIMIT: usize = 80;
 const SCHEMA_LIMIT: usize = 64;

@@ -1,52 +1,104 @@
-//! Making this server read-only.
+//! Making this server read-only, within a bound, whatever its sessions do; `ladder.rs` has the measures and what each does
+//! to the clients. Where all of them fail the server is killed, because it starts again read-only.
 
-use anyhow::{Result, bail};
+mod ladder;
 
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::time::{Instant, timeout};
+
+use super::LOOK_AGAIN;
 use crate::agent::Agent;
 use crate::fence::Marker;
-use crate::mysql::Closing;
+use crate::mysql::{Cut, Session};
 use crate::report::sentence;
 
-/// Each attempt waits up to two seconds for locks and cuts the sessions that may hold them.
-const ATTEMPTS: usize = 5;
+/// A statement for a binding's user ends within this time, or its session is cut.
+const USERS_LIMIT: Duration = Duration::from_secs(1);
+/// A session that was cut may still roll a transaction back.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+/// Looks at a history that must not move any more.
+const LOOKS: usize = 5;
 
-/// Make this server read-only and cut its sessions. The marker goes first: a server that crashes in between must not come
-/// back writable. It is put back when the server stays writable.
-pub(super) async fn demote(agent: &Agent) -> Result<()> {
+/// Make this server read-only and cut its sessions; says what was done to whom for that. The marker goes first: a server
+/// that crashes in between must not come back writable.
+pub(super) async fn demote(agent: &Agent) -> Result<Vec<String>> {
     let _closing = agent.closing.begin();
     let was = agent.marker.read();
     agent.demoted.set()?;
     if was == Some(Marker::Leader) {
         agent.marker.remove()?;
     }
-    if let Err(error) = close(agent).await {
-        if let Some(marker) = was {
-            agent.marker.write(marker)?;
-            agent.demoted.clear()?;
+    let mut measures = Vec::new();
+    match close_measured(agent, &mut measures).await {
+        Ok(()) => cut_all(agent).await?,
+        Err(error) => {
+            let measure = format!("Killed the server, which starts again read-only: {}", sentence(&error));
+            tracing::error!("{measure}");
+            agent.mysqld.kill().await.context("kill the server that did not turn read-only")?;
+            measures.push(measure);
         }
-        if let Err(error) = agent.database.start_events().await {
-            tracing::warn!("scheduled events stay off: {}", sentence(&error));
-        }
-        return Err(error);
     }
-    agent.database.cut_sessions().await?;
-    agent.mysqld.forbid_writes().await
+    Ok(measures)
 }
 
-/// A session that holds a lock, or a statement that runs for long, blocks `read_only`; it cannot be waited for.
+/// Make this server read-only. The caller decides what becomes of one that does not.
 pub(super) async fn close(agent: &Agent) -> Result<()> {
-    agent.database.stop_events().await?;
-    let _no_user_is_made = agent.users.write().await;
-    for _ in 0..ATTEMPTS {
-        match agent.database.close().await? {
-            Closing::Closed => return Ok(()),
-            Closing::Blocked => {
-                let cut = agent.database.cut_sessions().await?;
-                tracing::warn!(cut, "something holds a lock; the sessions of the applications are cut");
-            }
+    close_measured(agent, &mut Vec::new()).await
+}
+
+/// When this returns no client can be told of a commit any more that is not in the history.
+async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()> {
+    if let Err(error) = timeout(USERS_LIMIT, agent.database.stop_events()).await.context("no answer").flatten() {
+        // An event that runs is cut like any other session.
+        tracing::warn!("scheduled events are not stopped: {}", sentence(&error));
+    }
+    let users = match timeout(USERS_LIMIT, agent.users.write()).await {
+        Ok(users) => users,
+        Err(_) => {
+            // It waits for the follower, or for a lock.
+            ladder::cut(agent, Cut::Everybody, 0, measures).await?;
+            timeout(USERS_LIMIT, agent.users.write())
+                .await
+                .context("a binding's user is being made and does not end")?
         }
+    };
+    ladder::climb(agent, measures).await?;
+    drop(users);
+    if let Err(error) = agent.mysqld.forbid_writes().await {
+        tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
+    }
+    let writers = agent.database.cut_writers().await?;
+    until_gone(agent, &writers).await
+}
+
+/// Cut the sessions of a read-only server, so that their clients look for the leader, and see that the history rests.
+async fn cut_all(agent: &Agent) -> Result<()> {
+    let cut = agent.database.cut(Cut::Applications, 0).await?;
+    until_gone(agent, &cut).await?;
+    for _ in 0..LOOKS {
+        let before = agent.database.position().await?;
+        tokio::time::sleep(LOOK_AGAIN).await;
+        // A follower's history moves.
+        if agent.database.position().await? == before || agent.database.facts().await?.channel.is_some() {
+            return Ok(());
+        }
+        let writers = agent.database.cut_writers().await?;
+        until_gone(agent, &writers).await?;
     }
     bail!(
-        "something holds a lock on the server although its sessions were cut {ATTEMPTS} times; SHOW PROCESSLIST names it"
+        "the server is read-only, and somebody writes all the same. Stop that and run the command again; of the accounts \
+         {:?} can do so, and admin",
+        agent.database.writers_through_read_only().await?
     )
+}
+
+async fn until_gone(agent: &Agent, cut: &[Session]) -> Result<()> {
+    let begun = Instant::now();
+    while !cut.is_empty() && !agent.database.are_gone(cut).await? {
+        ensure!(begun.elapsed() < GONE_LIMIT, "sessions that were cut do not end; SHOW PROCESSLIST names them");
+        tokio::time::sleep(LOOK_AGAIN / 10).await;
+    }
+    Ok(())
 }

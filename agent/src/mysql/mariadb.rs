@@ -14,7 +14,7 @@ use super::statements::{
     code, forget_replication, grant_schema, identifier, literal, rows, run, start_replication, stop_replication, text,
     value,
 };
-use super::{ADMIN, Connection, REPLICATION};
+use super::{ADMIN, Connection, OPERATOR, REPLICATION};
 use crate::gtid::History;
 
 const NO_MASTER_INFO: u16 = 1201;
@@ -31,7 +31,9 @@ pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Op
             "CREATE OR REPLACE USER {name} IDENTIFIED BY {password};\nGRANT {privileges} ON *.* TO {name} {options};"
         );
     };
-    account(ADMIN, "localhost", admin, "ALL PRIVILEGES", "WITH GRANT OPTION");
+    for user in [ADMIN, OPERATOR] {
+        account(user, "localhost", admin, "ALL PRIVILEGES", "WITH GRANT OPTION");
+    }
     if let Some(password) = replication {
         account(REPLICATION, "%", password, "REPLICATION SLAVE", "");
     }

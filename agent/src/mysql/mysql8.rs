@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::statements::{
     grant_schema, identifier, literal, rows, run, start_replication, stop_replication, text, value,
 };
-use super::{ADMIN, Connection, REPLICATION};
+use super::{ADMIN, Connection, OPERATOR, REPLICATION};
 use crate::gtid::History;
 
 /// The server keeps no longer one for its receiver.
@@ -30,7 +30,9 @@ pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>) -> String 
         let _ = writeln!(text, "CREATE USER IF NOT EXISTS {name};\nALTER USER {name} IDENTIFIED BY {password};");
         let _ = writeln!(text, "GRANT {grant} ON *.* TO {name} {options};");
     };
-    account(ADMIN, "localhost", admin, "ALL PRIVILEGES", "WITH GRANT OPTION");
+    for user in [ADMIN, OPERATOR] {
+        account(user, "localhost", admin, "ALL PRIVILEGES", "WITH GRANT OPTION");
+    }
     if let Some(password) = replication {
         account(REPLICATION, "%", password, "REPLICATION SLAVE, BACKUP_ADMIN", "");
     }

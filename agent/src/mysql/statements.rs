@@ -6,14 +6,12 @@ use anyhow::{Context, Result};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
-use super::{ADMIN, Closing, Connection, REPLICATION};
+use super::sessions::{kill, sessions};
+use super::{Closing, Connection};
 
 /// How long a statement waits for a lock; the server's default is a day or a year.
 const LOCK_WAIT_S: u32 = 2;
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
-const NO_SUCH_THREAD: u16 = 1094;
-/// The server's own threads, and who must not be cut.
-const NOT_APPLICATIONS: [&str; 4] = [ADMIN, REPLICATION, "system user", "event_scheduler"];
 
 /// What every session of the agent needs: bounded lock waits, and quoting that does not depend on the server's mode.
 pub(super) async fn prepare_session(connection: &mut Connection) -> Result<()> {
@@ -77,10 +75,6 @@ pub(super) async fn forget_replication(connection: &mut Connection) -> Result<()
     run(connection, "RESET REPLICA ALL").await
 }
 
-pub(super) async fn cut_sessions(connection: &mut Connection) -> Result<usize> {
-    kill(connection, |user| !NOT_APPLICATIONS.contains(&user)).await
-}
-
 pub(super) async fn grant_schema(connection: &mut Connection, user: &str, schema: &str) -> Result<()> {
     // In a GRANT the name of the schema is a pattern.
     let pattern = identifier(&schema.replace('_', "\\_"));
@@ -90,23 +84,10 @@ pub(super) async fn grant_schema(connection: &mut Connection, user: &str, schema
 /// A dropped user's sessions go on; they are cut as well, or unbinding would not take effect until they end.
 pub(super) async fn drop_user(connection: &mut Connection, name: &str) -> Result<()> {
     run(connection, &format!("DROP USER IF EXISTS {}@'%'", literal(name))).await?;
-    kill(connection, |user| user == name).await.map(drop)
-}
-
-async fn kill(connection: &mut Connection, is_meant: impl Fn(&str) -> bool) -> Result<usize> {
-    let mut killed = 0;
-    for session in rows(connection, "SHOW PROCESSLIST").await? {
-        if !is_meant(&text(&session, "User")?) {
-            continue;
-        }
-        match run(connection, &format!("KILL CONNECTION {}", text(&session, "Id")?)).await {
-            // It ended by itself in between.
-            Err(error) if code(&error) == Some(NO_SUCH_THREAD) => {}
-            done => done?,
-        }
-        killed += 1;
+    for session in sessions(connection).await?.iter().filter(|session| session.user == name) {
+        kill(connection, session.id).await?;
     }
-    Ok(killed)
+    Ok(())
 }
 
 pub(super) async fn run(connection: &mut Connection, statement: &str) -> Result<()> {

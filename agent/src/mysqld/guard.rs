@@ -70,7 +70,6 @@ impl Mysqld {
     }
 
     /// Kill the server and wait until it is gone; the loop starts it again, read-only.
-    #[expect(dead_code, reason = "a demotion does not go that far yet")]
     pub(crate) async fn kill(&self) -> Result<()> {
         let mut state = self.state.clone();
         let before = state.borrow_and_update().clone();

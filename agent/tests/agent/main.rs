@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
 
 mod crashes;
+mod demotion;
 mod failover;
 mod fencing;
 mod guard;

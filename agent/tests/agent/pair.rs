@@ -146,9 +146,9 @@ async fn make_read_only_ends_open_transactions_and_waits_for_the_follower() {
 
     let lines = run(&first, Command::MakeReadOnly).await.unwrap();
 
-    assert!(
-        lines[0].starts_with(&format!("Requesting peer ({}) to sync its received transaction to GTID", second.address))
-    );
+    let syncing = format!("Requesting peer ({}) to sync its received transaction to GTID", second.address);
+    let (cut, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.starts_with("Cut session"));
+    assert!(!cut.is_empty() && lines[0].starts_with(&syncing), "{cut:?} {lines:?}");
     assert_eq!(
         lines[lines.len() - 2..],
         ["Sync request completed successfully", "Instance successfully set read-only"]
@@ -169,22 +169,6 @@ async fn make_read_only_ends_open_transactions_and_waits_for_the_follower() {
 }
 
 #[tokio::test]
-async fn a_long_statement_does_not_hold_a_demotion_up() {
-    let (first, second) = configured().await;
-    first.client.put_user("binding", &user("p")).await.unwrap();
-    let mut writer = first.connect("binding", &user("p")).await.unwrap();
-    writer.execute("CREATE TABLE t (i INT)").await.unwrap();
-    let statement = tokio::spawn(async move { writer.execute("INSERT INTO t SELECT SLEEP(60)").await.is_ok() });
-    first.until_number("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='User sleep'", 1).await;
-
-    run(&first, Command::MakeReadOnly).await.unwrap();
-
-    assert!(!statement.await.unwrap());
-    in_step(&first, &second).await;
-    assert_eq!(second.number("SELECT COUNT(*) FROM service_db.t").await, 0);
-}
-
-#[tokio::test]
 async fn both_writable_is_left_to_a_human() {
     let (first, second) = configured().await;
     second.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0").await;
@@ -202,7 +186,7 @@ async fn both_writable_is_left_to_a_human() {
 #[tokio::test]
 async fn one_command_at_a_time() {
     let (first, second) = configured().await;
-    // Holds the first command up: a lock that no session of an application has.
+    // Holds the first command up, until it is cut.
     let mut blocker = first.admin().await;
     blocker.execute(sqlx::raw_sql("CREATE DATABASE d; CREATE TABLE d.t (i INT); LOCK TABLES d.t WRITE")).await.unwrap();
     let held_up = run(&first, Command::MakeReadOnly);
@@ -212,7 +196,7 @@ async fn one_command_at_a_time() {
         assert_eq!(first.status().await.unwrap().busy, Some(Activity::Command(Command::MakeReadOnly)));
         let here = run(&first, Command::Switchover).await.unwrap_err();
         let there = run(&second, Command::MakeLeader).await.unwrap_err();
-        blocker.execute(sqlx::raw_sql("UNLOCK TABLES")).await.unwrap();
+        let _ = blocker.execute(sqlx::raw_sql("UNLOCK TABLES")).await;
         (here, there)
     };
 

@@ -1,0 +1,247 @@
+//! The server's sessions: which there are, which of them stand in the way of a server that turns read-only, cutting them;
+//! and the accounts whose sessions could write on all the same.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sqlx::MySql;
+use sqlx::mysql::MySqlRow;
+use sqlx::pool::PoolConnection;
+
+use super::statements::{code, literal, prepare_session, rows, run, text, value};
+use super::{
+    ADMIN, CONNECT_LIMIT, Closing, Connection, Database, Family, OPERATOR, REPLICATION, STATEMENT_LIMIT, within,
+};
+
+const NO_SUCH_THREAD: u16 = 1094;
+/// The server's own threads, which begin no transaction of their own.
+const SERVER_THREADS: [&str; 2] = ["system user", "event_scheduler"];
+/// Whoever has one of these writes although the server is read-only, or makes it writable. (MySQL's `super_read_only` stops
+/// the writing, and not the switching.)
+const PRIVILEGES: &str = "'SUPER', 'READ_ONLY ADMIN', 'CONNECTION_ADMIN', 'SYSTEM_VARIABLES_ADMIN'";
+
+/// A session, without its statement, which may hold a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    pub(crate) user: String,
+    pub(crate) host: String,
+    /// `Sleep` for one that does nothing, although it may hold a lock.
+    pub(crate) command: String,
+    pub(crate) state: String,
+    pub(crate) seconds: String,
+}
+
+/// Which sessions are cut, each kind with those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Those of applications and operators that are in the middle of a statement.
+    Active,
+    /// All of applications and operators.
+    Applications,
+    /// Also the agent's own.
+    Everybody,
+}
+
+impl Cut {
+    /// A follower's sessions are never cut: what is received by it is all that a demotion wants.
+    pub(crate) fn meets(self, session: &Session) -> bool {
+        let user = session.user.as_str();
+        if SERVER_THREADS.contains(&user) || user == REPLICATION {
+            return false;
+        }
+        match self {
+            Cut::Active => user != ADMIN && session.command != "Sleep",
+            Cut::Applications => user != ADMIN,
+            Cut::Everybody => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Session { id, user, host, command, state, seconds } = self;
+        write!(f, "session {id} of {user} from {host} ({command} for {seconds} s")?;
+        if !state.is_empty() {
+            write!(f, ", {state}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// The session in which the server is made read-only: the one that must not be cut.
+pub(crate) struct ClosingSession {
+    family: Family,
+    connection: PoolConnection<MySql>,
+    pub(crate) id: u64,
+}
+
+impl ClosingSession {
+    /// As [`Database::close`], with another limit. While it waits, new statements that write wait behind it.
+    pub(crate) async fn close(&mut self, limit: Duration) -> Result<Closing> {
+        within(limit + STATEMENT_LIMIT / 10, "make the server read-only", async {
+            let seconds = limit.as_secs().max(1);
+            run(&mut self.connection, &format!("SET SESSION lock_wait_timeout={seconds}")).await?;
+            let closing = self.family.close(&mut self.connection).await?;
+            prepare_session(&mut self.connection).await?;
+            Ok(closing)
+        })
+        .await
+    }
+}
+
+impl Database {
+    pub(crate) async fn closing_session(&self) -> Result<ClosingSession> {
+        within(CONNECT_LIMIT, "connect to the server to make it read-only", async {
+            let (family, mut connection) = self.session().await?;
+            let id = value(&mut connection, "SELECT CONNECTION_ID()").await?.parse()?;
+            Ok(ClosingSession { family, connection, id })
+        })
+        .await
+    }
+
+    /// Cut sessions, but not the one with the id `spared`; says which.
+    pub(crate) async fn cut(&self, cut: Cut, spared: u64) -> Result<Vec<Session>> {
+        within(STATEMENT_LIMIT, "cut sessions", async {
+            let connection = &mut *self.connection().await?;
+            let own = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
+            let mut met = sessions(connection).await?;
+            met.retain(|session| ![own, spared].contains(&session.id) && cut.meets(session));
+            for session in &met {
+                kill(connection, session.id).await?;
+            }
+            Ok(met)
+        })
+        .await
+    }
+
+    /// Cut the sessions that a read-only server does not stop from writing; says which. MySQL's stops all.
+    pub(crate) async fn cut_writers(&self) -> Result<Vec<Session>> {
+        within(STATEMENT_LIMIT, "cut the sessions that can write on a read-only server", async {
+            let (family, mut connection) = self.session().await?;
+            if family == Family::MySql {
+                return Ok(Vec::new());
+            }
+            let mut users = vec![literal(OPERATOR)];
+            users.extend(writers_through_read_only(&mut connection).await?.iter().map(|account| user_of(account)));
+            let met = named_sessions(&mut connection, &users.join(", ")).await?;
+            for session in &met {
+                kill(&mut connection, session.id).await?;
+            }
+            Ok(met)
+        })
+        .await
+    }
+
+    /// Are all of these sessions gone?
+    pub(crate) async fn are_gone(&self, sessions: &[Session]) -> Result<bool> {
+        within(STATEMENT_LIMIT, "ask for sessions that were cut", async {
+            let alive = self::sessions(&mut *self.connection().await?).await?;
+            Ok(alive.iter().all(|session| sessions.iter().all(|gone| gone.id != session.id)))
+        })
+        .await
+    }
+
+    /// Let commits go that wait for the follower although their sessions were cut. On MariaDB the cut has done it.
+    pub(crate) async fn release_commits(&self) -> Result<()> {
+        match self.session().await?.0 {
+            Family::MariaDb => Ok(()),
+            Family::MySql => self.disable_semi_sync_source().await,
+        }
+    }
+
+    /// The accounts, but for our own, whose sessions a read-only server does not stop, or that can make it writable.
+    pub(crate) async fn writers_through_read_only(&self) -> Result<Vec<String>> {
+        within(STATEMENT_LIMIT, "ask who may write on a read-only server", async {
+            writers_through_read_only(&mut *self.connection().await?).await
+        })
+        .await
+    }
+}
+
+pub(super) async fn sessions(connection: &mut Connection) -> Result<Vec<Session>> {
+    read(&rows(connection, "SHOW PROCESSLIST").await?)
+}
+
+/// Of thousands of sessions the few of these users; only MariaDB.
+async fn named_sessions(connection: &mut Connection, users: &str) -> Result<Vec<Session>> {
+    let query = format!(
+        "SELECT ID AS Id, USER AS User, HOST AS Host, COMMAND AS Command, STATE AS State, TIME AS Time \
+         FROM information_schema.PROCESSLIST WHERE USER IN ({users})"
+    );
+    read(&rows(connection, &query).await?)
+}
+
+fn read(rows: &[MySqlRow]) -> Result<Vec<Session>> {
+    let session = |row| {
+        let column = |name| text(row, name);
+        let id = column("Id")?.parse().context("read the id of a session")?;
+        let (user, host, command) = (column("User")?, column("Host")?, column("Command")?);
+        Ok(Session { id, user, host, command, state: column("State")?, seconds: column("Time")? })
+    };
+    rows.iter().map(session).collect()
+}
+
+pub(super) async fn kill(connection: &mut Connection, id: u64) -> Result<()> {
+    match run(connection, &format!("KILL CONNECTION {id}")).await {
+        // It ended by itself in between.
+        Err(error) if code(&error) == Some(NO_SUCH_THREAD) => Ok(()),
+        done => done,
+    }
+}
+
+pub(super) async fn writers_through_read_only(connection: &mut Connection) -> Result<Vec<String>> {
+    let query = format!(
+        "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN ({PRIVILEGES})"
+    );
+    let grantees = rows(connection, &query).await?;
+    let grantees: Vec<String> = grantees.iter().map(|row| text(row, "grantee")).collect::<Result<_>>()?;
+    Ok(foreign(grantees))
+}
+
+/// The user of an account `'user'@'host'`, quoted as it is.
+fn user_of(account: &str) -> String {
+    account.rsplit_once('@').map_or(account, |(user, _)| user).to_owned()
+}
+
+/// Of the accounts `'user'@'host'` those that are neither ours nor the server's own, which nobody can log in to.
+fn foreign(grantees: Vec<String>) -> Vec<String> {
+    let ours = [ADMIN, OPERATOR].map(|user| format!("'{user}'@'localhost'"));
+    let mut foreign = grantees;
+    foreign.retain(|grantee| !ours.contains(grantee) && !grantee.starts_with("'mysql."));
+    foreign.sort();
+    foreign
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_measure_meets_more_sessions_and_none_meets_a_follower() {
+        for (user, command, active, applications, everybody) in [
+            ("binding", "Query", true, true, true),
+            ("binding", "Sleep", false, true, true),
+            ("binding", "Killed", true, true, true),
+            ("admin", "Query", true, true, true),
+            ("admin", "Sleep", false, true, true),
+            ("unauthenticated user", "Connect", true, true, true),
+            ("mysql-agent", "Query", false, false, true),
+            ("replication", "Binlog Dump", false, false, false),
+            ("replication", "Binlog Dump GTID", false, false, false),
+            ("system user", "Slave_SQL", false, false, false),
+            ("event_scheduler", "Daemon", false, false, false),
+        ] {
+            let session = Session { user: user.into(), command: command.into(), ..Session::default() };
+            let met = [Cut::Active, Cut::Applications, Cut::Everybody].map(|cut| cut.meets(&session));
+            assert_eq!(met, [active, applications, everybody], "{session}");
+        }
+    }
+
+    #[test]
+    fn an_account_that_writes_on_is_told_from_our_own() {
+        let grantees = ["'root'@'%'", "'admin'@'localhost'", "'admin'@'%'", "'mysql.session'@'localhost'"];
+
+        assert_eq!(foreign(grantees.map(String::from).to_vec()), ["'admin'@'%'", "'root'@'%'"]);
+    }
+}
