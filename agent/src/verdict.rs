@@ -79,7 +79,7 @@ fn judge_half(me: &Status, address: IpAddr, why: &str) -> Verdict {
     let silence = format!("the other server at {address} gives no status ({why})");
     let receives = me.replication.as_ref().is_some_and(|channel| channel.receiver == Receiver::Connected);
     match (me.read_only, &me.replication) {
-        (false, _) => unhealthy(format!("{} leads; {silence}, so the leader is not redundant", name(me)), RETURN),
+        (false, _) => unhealthy(format!("{} leads; {silence}, {}", name(me), alone(me, None)), RETURN),
         (true, Some(_)) if receives => unhealthy(
             format!("{} follows; {silence}, and its server still sends", name(me)),
             "See the log of the agent on that VM and start it again; no failover is needed for that",
@@ -136,7 +136,9 @@ fn judge_led(leader: &Status, follower: &Status, wanted: Mode) -> Verdict {
     }
     let roles = format!("{} leads, {} follows", name(leader), name(follower));
     match trouble(leader, follower) {
-        Some((why, next)) => unhealthy(format!("{roles}: {why}, so the leader is not redundant"), next),
+        Some((why, next)) => {
+            unhealthy(format!("{roles}: {why}, {}", alone(leader, follower.replication.as_ref())), next)
+        }
         None if wanted == Mode::SemiSync && leader.replication_mode == ReplicationMode::Async => unhealthy(
             format!(
                 "{roles}: semi-synchronous replication is wanted and off, so a commit does not wait for the follower"
@@ -200,6 +202,17 @@ fn receiver_trouble(channel: &Replication) -> String {
         Receiver::Stopped => "is stopped",
     };
     format!("its receiver {state}{}", said(&channel.receiver_error))
+}
+
+/// A follower that receives acknowledges commits, whatever else is the matter with it.
+fn alone(leader: &Status, channel: Option<&Replication>) -> &'static str {
+    let receives = |channel: &Replication| channel.receiver == Receiver::Connected;
+    match leader.replication_mode {
+        ReplicationMode::Semisync if !channel.is_some_and(receives) => {
+            "so the leader is not redundant and its commits wait for the follower"
+        }
+        ReplicationMode::Semisync | ReplicationMode::Async => "so the leader is not redundant",
+    }
 }
 
 fn said(error: &str) -> String {

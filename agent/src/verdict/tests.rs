@@ -119,6 +119,10 @@ fn semi_synchronous_replication_that_is_off_is_not_well_where_it_is_wanted() {
 
     check(&leader(), &answers(&behind(Some(0))), Mode::SemiSync, (false, "is wanted and off", "See the log"));
     check(&on(leader()), &answers(&on(behind(Some(0)))), Mode::SemiSync, (true, "has caught up", ""));
+    let waits = (false, "it does not replicate, so the leader is not redundant and its commits wait", "Run configure");
+    check(&on(leader()), &answers(&server(2)), Mode::SemiSync, waits);
+    let acknowledges = judge(&on(leader()), &answers(&behind(Some(99))), Mode::SemiSync);
+    assert!(!acknowledges.healthy && !acknowledges.sentence.contains("wait"), "{acknowledges:?}");
 }
 
 #[test]
