@@ -1,0 +1,308 @@
+//! What an agent does: it leads while it holds a lease, votes, and confirms the other's epoch.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::clock::LEASE;
+use super::network::{Envelope, Message};
+use super::rules::Rule;
+use super::task::Task;
+use super::world::{Command, Event, Input, Statement, Then, WITNESS, World};
+use crate::quorum::{Answer, Ballot, Lease, Record, Release, Renewal};
+
+/// Questions whose answers still count.
+const ASKED: usize = 60;
+
+/// What the agent knows of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// It has not looked yet.
+    Unknown,
+    Closed,
+    Opening,
+    Open,
+    Closing,
+}
+
+/// A renewal on its way.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    number: u64,
+    epoch: u64,
+    at: Duration,
+}
+
+/// What an agent has in its memory.
+pub(super) struct Agent {
+    pub(super) view: View,
+    /// The run of the server that it is connected to.
+    server_run: u32,
+    pub(super) lease: Lease,
+    /// The epoch that the lease is for.
+    pub(super) epoch: u64,
+    asked: VecDeque<Asked>,
+    pub(super) task: Task,
+    pub(super) timer: u64,
+    /// The last ticket that it gave, and when.
+    pub(super) ticket: Option<(u64, Duration)>,
+    /// Another voter has agreed to a later epoch than this server's.
+    lost: Option<Record>,
+    /// When it last confirmed the other's epoch.
+    heard: Duration,
+    is_adopted: bool,
+}
+
+impl Agent {
+    pub(super) fn new(lease: Duration, now: Duration) -> Agent {
+        Agent {
+            view: View::Unknown,
+            server_run: 0,
+            lease: Lease::new(lease),
+            epoch: 0,
+            asked: VecDeque::new(),
+            task: Task::None,
+            timer: 0,
+            ticket: None,
+            lost: None,
+            heard: now,
+            is_adopted: false,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn start_agent(&mut self, node: usize) {
+        let now = self.local(node);
+        let mut agent = Agent::new(self.lease(), now);
+        agent.epoch = self.processes[node].disk.epoch;
+        agent.server_run = self.servers[node].run;
+        self.processes[node].agent = agent;
+        let statement = if self.keeps_adopted { Statement::Look } else { Statement::Close };
+        self.tell_server(node, statement, self.servers[node].run);
+        let phase = Duration::from_micros(self.random.random_range(0..LEASE / 10));
+        self.input_after(node, phase, Input::Tick);
+        if !self.rules.keep(Rule::RenewalBeforeOpening) {
+            self.processes[node].agent.lease.confirmed(now);
+        }
+    }
+
+    /// How long a leader believes that a lease is.
+    pub(super) fn lease(&self) -> Duration {
+        let lease = Duration::from_micros(LEASE);
+        if self.rules.keep(Rule::LeaseWithinWait) { lease } else { lease * 3 / 2 }
+    }
+
+    pub(super) fn input_after(&mut self, node: usize, wait: Duration, input: Input) {
+        let at = self.processes[node].clock.shows(self.local(node) + wait);
+        self.schedule(at, Event::Input(node, self.processes[node].run, input));
+    }
+
+    pub(super) fn agent(&mut self, node: usize, input: Input) {
+        match input {
+            Input::Message(envelope) => self.hear(node, envelope),
+            Input::Tick => self.tick(node),
+            Input::Timer(number) if self.processes[node].agent.timer == number => self.timer(node),
+            Input::Timer(_) => {}
+            Input::SendOpen { run } => {
+                let epoch = self.processes[node].agent.epoch;
+                self.tell_server(node, Statement::Open { epoch }, run);
+            }
+            Input::Done { statement, is_writable } => self.done(node, statement, is_writable),
+            Input::ServerDied { run } => {
+                let agent = &mut self.processes[node].agent;
+                agent.view = View::Closed;
+                agent.server_run = run;
+                self.closed(node);
+            }
+            Input::Command(command) => self.command(node, command),
+        }
+    }
+
+    pub(super) fn leads(&self, node: usize) -> bool {
+        let (record, agent) = (self.processes[node].voter.record(), &self.processes[node].agent);
+        record.leader.as_deref() == Some(World::name(node)) && !record.is_vacant && record.epoch == agent.epoch
+    }
+
+    fn tick(&mut self, node: usize) {
+        self.input_after(node, Duration::from_micros(LEASE / 10), Input::Tick);
+        let (now, leads) = (self.local(node), self.leads(node));
+        let agent = &mut self.processes[node].agent;
+        let is_held = agent.lease.is_held(now);
+        match agent.view {
+            View::Open if !leads || agent.lost.is_some() || !(is_held || agent.is_adopted) => self.close(node),
+            View::Closed => {
+                if let Some(later) = agent.lost.take() {
+                    return self.learn(node, &later, Then::Nothing);
+                }
+                if leads && is_held && matches!(agent.task, Task::None) {
+                    self.open(node);
+                }
+            }
+            View::Unknown | View::Opening | View::Open | View::Closing => {}
+        }
+        if leads {
+            self.renew(node);
+        } else {
+            self.consider_leading(node);
+        }
+    }
+
+    /// Ask both others to confirm the epoch.
+    pub(super) fn renew(&mut self, node: usize) {
+        let now = self.local(node);
+        let epoch = self.processes[node].agent.epoch;
+        let renewal = Renewal { epoch, leader: World::name(node).into(), lease_ms: LEASE / 1000, in_sync: false };
+        for other in [1 - node, WITNESS] {
+            let number = self.send(node, other, Message::Renewal(renewal.clone()));
+            let asked = &mut self.processes[node].agent.asked;
+            asked.push_back(Asked { number, epoch, at: now });
+            if asked.len() > ASKED {
+                asked.pop_front();
+            }
+        }
+    }
+
+    /// An automatic failover: nobody has asked for a confirmation for a while.
+    fn consider_leading(&mut self, node: usize) {
+        let agent = &self.processes[node].agent;
+        let is_silent = self.local(node) > agent.heard + Duration::from_micros(LEASE * 3 / 2);
+        let is_impatient = self.is_impatient && !self.is_well;
+        if self.is_automatic && (is_silent || is_impatient) && self.random.random_bool(0.2) {
+            self.command(node, Command::MakeLeader);
+        }
+    }
+
+    pub(super) fn learn(&mut self, node: usize, later: &Record, then: Then) {
+        let me = if self.rules.keep(Rule::LearnNotOwn) { World::name(node) } else { "" };
+        let process = &mut self.processes[node];
+        process.voter.learn(later, me);
+        process.agent.lease.lost();
+        process.agent.epoch = process.voter.record().epoch;
+        self.write(node, then);
+    }
+
+    /// Open, which the guard outlives.
+    pub(super) fn open(&mut self, node: usize) {
+        let agent = &mut self.processes[node].agent;
+        agent.view = View::Opening;
+        let run = agent.server_run;
+        let deadline = agent.lease.ends_at();
+        self.arm_guard(node, deadline);
+        let moment = self.moment(100, 3 * LEASE);
+        self.input_after(node, Duration::from_micros(moment), Input::SendOpen { run });
+    }
+
+    pub(super) fn close(&mut self, node: usize) {
+        let agent = &mut self.processes[node].agent;
+        agent.view = View::Closing;
+        let run = agent.server_run;
+        self.tell_server(node, Statement::Close, run);
+    }
+
+    fn done(&mut self, node: usize, statement: Statement, is_writable: bool) {
+        let agent = &mut self.processes[node].agent;
+        agent.view = match (statement, agent.view) {
+            (Statement::Open { .. }, View::Opening) if is_writable => View::Open,
+            (Statement::Look, View::Unknown) if is_writable => View::Open,
+            (Statement::Close | Statement::Look, View::Unknown) => View::Closed,
+            (Statement::Open { .. }, View::Opening) | (Statement::Close, View::Closing) => View::Closed,
+            (_, view) => view,
+        };
+        agent.is_adopted = statement == Statement::Look && is_writable;
+        if agent.view == View::Closed {
+            self.arm_guard(node, None);
+            self.closed(node);
+        }
+    }
+
+    fn hear(&mut self, node: usize, envelope: Envelope) {
+        match &envelope.message {
+            Message::Renewal(renewal) => self.confirm(node, &envelope, renewal),
+            Message::Ballot(ballot) => self.vote(node, &envelope, ballot),
+            Message::Release(release) => self.released(node, release),
+            Message::Answer(answer) => {
+                if !self.confirmed(node, envelope.number, answer) {
+                    self.voted(node, envelope.number, answer);
+                }
+            }
+            Message::Prepare => self.give_ticket(node, &envelope),
+            Message::Ticket(ticket) => self.have_ticket(node, envelope.number, *ticket),
+            Message::Promote { ticket, epoch } => self.promoted(node, &envelope, *ticket, *epoch),
+            Message::Promoted(is_leader) => self.handed_over(node, envelope.number, *is_leader),
+        }
+    }
+
+    /// Confirm the other's epoch; an open server is closed first, and the other asks again.
+    fn confirm(&mut self, node: usize, question: &Envelope, renewal: &Renewal) {
+        let now = self.local(node);
+        let process = &mut self.processes[node];
+        let is_later = renewal.epoch > process.voter.record().epoch;
+        match process.agent.view {
+            View::Unknown => return,
+            View::Open if is_later => return self.close(node),
+            View::Opening | View::Closing if is_later => return,
+            View::Closed | View::Opening | View::Open | View::Closing => {}
+        }
+        let answer = process.voter.renew(renewal, now);
+        if let Answer::Granted(_) = answer {
+            process.agent.heard = now;
+        }
+        self.answer(node, question, answer);
+    }
+
+    /// Vote, but not for another while the own server is open or about to be.
+    fn vote(&mut self, node: usize, question: &Envelope, ballot: &Ballot) {
+        let now = self.local(node);
+        let (keeps_fence, opening_is_open) = (self.rules.keep(Rule::Fence), self.rules.keep(Rule::OpeningIsOpen));
+        let process = &mut self.processes[node];
+        let is_open = match process.agent.view {
+            View::Unknown => return,
+            View::Closed => false,
+            View::Opening => keeps_fence && opening_is_open,
+            View::Open | View::Closing => keeps_fence,
+        };
+        let answer = match is_open {
+            true => Answer::Refused(process.voter.record().clone()),
+            false => process.voter.vote(ballot, now),
+        };
+        self.answer(node, question, answer);
+    }
+
+    fn released(&mut self, node: usize, release: &Release) {
+        let now = self.local(node);
+        self.rules.release(&mut self.processes[node].voter, release, now);
+        self.write(node, Then::Nothing);
+    }
+
+    /// An answer to a renewal. Says whether it was one.
+    fn confirmed(&mut self, node: usize, number: u64, answer: &Answer) -> bool {
+        let (now, leads, rules) = (self.local(node), self.leads(node), self.rules);
+        let process = &mut self.processes[node];
+        let agent = &mut process.agent;
+        let Some(asked) = agent.asked.iter().find(|asked| asked.number == number).copied() else { return false };
+        let is_mine = leads && asked.epoch == agent.epoch;
+        match answer {
+            Answer::Granted(_) if is_mine => {
+                agent.lease.confirmed(if rules.keep(Rule::LeaseFromQuestion) { asked.at } else { now });
+                agent.is_adopted = false;
+                if matches!(agent.view, View::Opening | View::Open) {
+                    let deadline = agent.lease.ends_at();
+                    self.arm_guard(node, deadline);
+                }
+            }
+            Answer::Refused(record) if leads && record.epoch > agent.epoch => {
+                let is_own = record.leader.as_deref() == Some(World::name(node));
+                if !is_own || !rules.keep(Rule::LearnNotOwn) {
+                    agent.lost = Some(record.clone());
+                } else if !agent.lease.is_held(now) {
+                    // It was a candidate once and did not vote for itself. Nobody else has that epoch, and this one is over.
+                    self.command(node, Command::MakeLeader);
+                }
+            }
+            Answer::Granted(_) | Answer::Refused(_) | Answer::Leased { .. } => {}
+        }
+        true
+    }
+}
