@@ -78,8 +78,14 @@ fn judge_single(me: &Status) -> Verdict {
 fn judge_half(me: &Status, address: IpAddr, why: &str) -> Verdict {
     let silence = format!("the other server at {address} gives no status ({why})");
     let receives = me.replication.as_ref().is_some_and(|channel| channel.receiver == Receiver::Connected);
+    let alone = match me.replication_mode {
+        ReplicationMode::Async => "so the leader is not redundant",
+        ReplicationMode::Semisync => {
+            "so the leader is not redundant, and its commits wait unless that server still receives"
+        }
+    };
     match (me.read_only, &me.replication) {
-        (false, _) => unhealthy(format!("{} leads; {silence}, {}", name(me), alone(me, None)), RETURN),
+        (false, _) => unhealthy(format!("{} leads; {silence}, {alone}", name(me)), RETURN),
         (true, Some(_)) if receives => unhealthy(
             format!("{} follows; {silence}, and its server still sends", name(me)),
             "See the log of the agent on that VM and start it again; no failover is needed for that",

@@ -51,6 +51,10 @@ fn behind(seconds: Option<u64>) -> Status {
     follower(Replication { seconds_behind: seconds, ..channel() })
 }
 
+fn on(server: Status) -> Status {
+    Status { replication_mode: ReplicationMode::Semisync, ..server }
+}
+
 /// Healthy or not, the words that the sentence must hold, and those of the next action.
 type Expected = (bool, &'static str, &'static str);
 
@@ -115,8 +119,6 @@ fn a_pair_is_well_as_long_as_its_follower_could_take_over() {
 
 #[test]
 fn semi_synchronous_replication_that_is_off_is_not_well_where_it_is_wanted() {
-    let on = |server| Status { replication_mode: ReplicationMode::Semisync, ..server };
-
     check(&leader(), &answers(&behind(Some(0))), Mode::SemiSync, (false, "is wanted and off", "See the log"));
     check(&on(leader()), &answers(&on(behind(Some(0)))), Mode::SemiSync, (true, "has caught up", ""));
     let waits = (false, "it does not replicate, so the leader is not redundant and its commits wait", "Run configure");
@@ -131,6 +133,7 @@ fn a_silent_peer_leaves_the_leader_alone_and_the_follower_in_doubt() {
     let lost = follower(Replication { receiver: Receiver::Connecting, ..channel() });
     for (me, peer, expected) in [
         (leader(), 2, (false, "10.0.0.2 gives no status (no answer), so the leader is not redundant", "recreate it")),
+        (on(leader()), 2, (false, "and its commits wait unless that server still receives", "recreate it")),
         (behind(Some(0)), 1, (false, "its server still sends", "no failover is needed")),
         (
             lost,
