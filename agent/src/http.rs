@@ -152,6 +152,7 @@ async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): 
     users::check_name(&name).and_then(|()| users::check_user(&user)).map_err(Failure::bad_request)?;
     let _leads = agent.users.read().await;
     require_leader(&agent).await?;
+    require_ordinary(&agent, &name).await?;
     let made = agent.database.put_user(&name, &user.password, &user.schema).await;
     made.map(|created| Json(UserMade { created })).map_err(|error| Failure::server_unavailable(&error))
 }
@@ -168,6 +169,21 @@ async fn require_leader(agent: &Agent) -> Result<(), Failure> {
     match agent.is_writable_leader().await {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::conflict("NotLeader", "this server is not the writable leader; ask the other one")),
+        Err(error) => Err(Failure::server_unavailable(&error)),
+    }
+}
+
+/// A binding's user that was there before may have been given more than the agent gives.
+async fn require_ordinary(agent: &Agent, name: &str) -> Result<(), Failure> {
+    match agent.database.writes_through_read_only(name).await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Failure::conflict(
+            "Refused",
+            format!(
+                "the user {name} is there and has privileges by which it writes on a read-only server; revoke SUPER, \
+                 READ_ONLY ADMIN, CONNECTION_ADMIN and SYSTEM_VARIABLES_ADMIN, or take another name"
+            ),
+        )),
         Err(error) => Err(Failure::server_unavailable(&error)),
     }
 }

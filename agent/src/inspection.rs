@@ -15,9 +15,10 @@ const PEER_LIMIT: Duration = Duration::from_secs(5);
 /// Look at both servers. A writable one is read last: what the other one has received by then, it has written.
 pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     let mut status = agent.status().await?;
+    let writers_through_read_only = agent.database.writers_through_read_only().await?;
     let Some(pair) = &agent.instance.pair else {
         let verdict = judge(&status, &Peer::None, Mode::Async);
-        return Ok(Inspection { status, peer: None, verdict });
+        return Ok(Inspection { status, peer: None, writers_through_read_only, verdict });
     };
     let peer = agent.pair()?;
     let silent = |why| Peer::Silent { address: peer.address, why };
@@ -34,5 +35,5 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
         Peer::Answers(status) => Some(*status),
         Peer::Silent { .. } | Peer::None => None,
     };
-    Ok(Inspection { status, peer, verdict })
+    Ok(Inspection { status, peer, writers_through_read_only, verdict })
 }

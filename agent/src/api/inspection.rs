@@ -11,6 +11,10 @@ pub struct Inspection {
     pub status: Status,
     /// The other server; none on a single node, and where nobody there gives a status.
     pub peer: Option<Status>,
+    /// Accounts on this server, but for the agent's and the operator's own, whose sessions a read-only server does not stop
+    /// from writing, or that can make it writable.
+    #[serde(default)]
+    pub writers_through_read_only: Vec<String>,
     /// What both together mean.
     pub verdict: Verdict,
 }

@@ -157,6 +157,11 @@ impl Database {
         })
         .await
     }
+
+    pub(crate) async fn writes_through_read_only(&self, user: &str) -> Result<bool> {
+        let quoted = format!("'{user}'");
+        Ok(self.writers_through_read_only().await?.iter().any(|account| user_of(account) == quoted))
+    }
 }
 
 pub(super) async fn sessions(connection: &mut Connection) -> Result<Vec<Session>> {

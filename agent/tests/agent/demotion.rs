@@ -164,6 +164,8 @@ async fn a_global_read_lock_holds_nothing_up() {
 async fn who_may_write_on_a_read_only_server_is_cut_as_well() {
     let (first, second) = with_binding().await;
     first.sql("CREATE USER root@'%' IDENTIFIED BY 'p'; GRANT ALL PRIVILEGES ON *.* TO root@'%'").await;
+    let seen = first.client.inspection().await.unwrap().writers_through_read_only;
+    assert_eq!(seen, ["'root'@'%'"]);
     let mut writer = first.connect("root", &user("p")).await.unwrap();
     let mut operator = first.admin().await;
     let writing = tokio::spawn(async move {
@@ -183,6 +185,18 @@ async fn who_may_write_on_a_read_only_server_is_cut_as_well() {
     let kept = rows(&second).await;
     // The last one may have been written and not answered.
     assert!(kept == acknowledged || kept == acknowledged + 1, "{kept} of {acknowledged}");
+}
+
+#[tokio::test]
+async fn a_binding_is_not_given_a_user_who_may_write_on_a_read_only_server() {
+    let (first, _second) = with_binding().await;
+    first.sql("GRANT READ_ONLY ADMIN ON *.* TO binding@'%'").await;
+
+    let refused = first.client.put_user("binding", &user("p")).await.unwrap_err().to_string();
+
+    assert!(refused.contains("has privileges by which it writes on a read-only server"), "{refused}");
+    first.sql("REVOKE READ_ONLY ADMIN ON *.* FROM binding@'%'").await;
+    first.client.put_user("binding", &user("p")).await.unwrap();
 }
 
 #[tokio::test]

@@ -37,7 +37,8 @@ fn main() -> ExitCode {
 
 async fn print_lines(errand: Errand) -> anyhow::Result<ExitCode> {
     let inspection = inspect(&errand).await?;
-    let lines = [report(&inspection.status), judgement(&inspection.verdict)].concat();
+    let Inspection { status, writers_through_read_only: writers, verdict, .. } = &inspection;
+    let lines = [report(status), warning(writers), judgement(verdict)].concat();
     errand.journal.block(&lines);
     Ok(code(&inspection.verdict))
 }
@@ -54,6 +55,12 @@ async fn inspect(errand: &Errand) -> anyhow::Result<Inspection> {
 
 fn code(verdict: &Verdict) -> ExitCode {
     if verdict.healthy { ExitCode::SUCCESS } else { ExitCode::from(UNHEALTHY) }
+}
+
+/// A switch of roles cannot hold these accounts back.
+fn warning(writers: &[String]) -> Vec<String> {
+    let line = || format!("Writing Through Read Only: {}", writers.join(", "));
+    (!writers.is_empty()).then(line).into_iter().collect()
 }
 
 fn judgement(verdict: &Verdict) -> Vec<String> {
@@ -147,6 +154,12 @@ mod tests {
 
         let verdict = Verdict { healthy: true, sentence: "all is well".into(), next_action: None };
         assert_eq!(judgement(&verdict), ["Verdict: healthy: all is well"]);
+    }
+
+    #[test]
+    fn accounts_that_write_through_read_only_are_named() {
+        assert_eq!(warning(&[]), Vec::<String>::new());
+        assert_eq!(warning(&["'a'@'%'".into(), "'b'@'%'".into()]), ["Writing Through Read Only: 'a'@'%', 'b'@'%'"]);
     }
 
     #[test]
