@@ -1,23 +1,21 @@
 //! The agent's parts, and how it sees the two servers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent::Client;
-use agent::api::{self, Activity, Role, Status};
-use agent::client::Error as ClientError;
+use agent::api::{self, Role, Status};
 use agent::config::Secret;
 use anyhow::{Context, Result};
 use tokio::sync::{RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::busy::Busy;
-use crate::fence::{self, Demoted, MarkerFile};
-use crate::gtid::History;
 use crate::instance::Instance;
-use crate::mysql::{self, Database, Facts, Probe};
+use crate::leadership::Leadership;
+use crate::mysql::{Database, Facts};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
 use crate::report::sentence;
 use crate::topology::{Channel, Observed, Peer, Run, Server};
@@ -32,12 +30,9 @@ pub(crate) struct Agent {
     pub(crate) files: Files,
     pub(crate) database: Database,
     pub(crate) mysqld: Mysqld,
-    pub(crate) marker: MarkerFile,
-    pub(crate) demoted: Demoted,
+    pub(crate) leadership: Leadership,
     pub(crate) busy: Busy,
     pub(crate) closing: Closing,
-    /// The right to promote this follower that was given last.
-    pub(crate) ticket: Mutex<Option<u64>>,
     /// Held for reading while a binding's user is made or dropped, for writing while the server turns read-only: the
     /// agent's own statements pass `read_only`, so one in flight would become a transaction that the next leader lacks.
     pub(crate) users: RwLock<()>,
@@ -94,15 +89,13 @@ impl Agent {
             }),
         };
         let agent = Agent {
-            marker: MarkerFile::new(&files.run),
-            demoted: Demoted::new(&instance.store()),
+            leadership: Leadership::new(&instance).context("take up the leadership where it was")?,
             instance,
             files,
             database,
             mysqld,
             busy: Busy::default(),
             closing: Closing::default(),
-            ticket: Mutex::new(None),
             users: RwLock::new(()),
             backups: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
@@ -118,6 +111,13 @@ impl Agent {
     /// May a connection be given to this server? Asked before every connection, so it is one statement.
     pub(crate) async fn is_writable_leader(&self) -> Result<bool> {
         Ok(!self.closing.is_on() && self.database.is_writable().await?)
+    }
+
+    /// A server that does not run is not writable. One that this agent has not found or started yet may run.
+    pub(crate) fn forget_a_server_that_ended(&self) {
+        if self.mysqld.is_not_running() {
+            self.leadership.closed();
+        }
     }
 
     pub(crate) async fn status(&self) -> Result<Status> {
@@ -150,6 +150,8 @@ impl Agent {
             }),
             busy: self.busy.holder(),
             version: facts.version,
+            record: self.leadership.record(),
+            lease_ms: self.leadership.lease_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         })
     }
 
@@ -197,71 +199,23 @@ impl Agent {
     /// Both servers. A writable one is read last: what the other one has received by then, it has written.
     pub(crate) async fn observe(&self, run: Run) -> Result<Observed> {
         let me = self.own_server().await?;
-        let Some(pair) = &self.pair else { return Ok(Observed { me, peer: Peer::None, was_demoted: false, run }) };
-        let peer = match pair.client.status().await {
+        let peer = self.look_at_peer().await?;
+        let me = if me.is_writable { self.own_server().await? } else { me };
+        let is_elected = self.leadership.own_epoch().is_some();
+        Ok(Observed { me, peer, is_elected, run })
+    }
+
+    /// The other server, as its agent sees it.
+    pub(crate) async fn look_at_peer(&self) -> Result<Peer> {
+        let Some(pair) = &self.pair else { return Ok(Peer::None) };
+        Ok(match pair.client.status().await {
             Ok(status) => {
                 self.database.check_peer(&status.version)?;
                 Peer::Answers(server(status, pair.address)?)
             }
-            Err(error) => Peer::Silent {
-                address: pair.address,
-                why: error.to_string(),
-                may_be_writable: fence::may_lead(&self.silence(pair, &error).await).is_err(),
-            },
-        };
-        let me = if me.is_writable { self.own_server().await? } else { me };
-        Ok(Observed { me, peer, was_demoted: self.demoted.is_set(), run })
+            Err(error) => Peer::Silent { address: pair.address, why: error.to_string() },
+        })
     }
-
-    /// What the fence must know about the peer.
-    pub(crate) async fn fence_view(&self) -> fence::Peer {
-        let Some(pair) = &self.pair else { return fence::Peer::None };
-        let answered = pair.client.status().await;
-        match answered.as_ref().map(|status| (status, server(status.clone(), pair.address))) {
-            Ok((status, Ok(server))) => {
-                fence::Peer::Answers { is_writable: !status.read_only, busy: status.busy, known: server.known().ok() }
-            }
-            Ok((_, Err(_))) => fence::Peer::Unclear,
-            Err(error) => self.silence(pair, error).await,
-        }
-    }
-
-    /// What it means that the peer's agent gives no status. A server outlives its agent; it can be asked without.
-    async fn silence(&self, pair: &PeerClient, error: &ClientError) -> fence::Peer {
-        match error {
-            ClientError::Problem(problem) => match problem.error.as_str() {
-                // Its agent is about to do something with it.
-                "Busy" => answers(false, Some(Activity::PeerCommand), None),
-                "ServerUnavailable" => answers(false, None, None),
-                _ => fence::Peer::Unclear,
-            },
-            ClientError::Unreachable { .. } => match mysql::probe(pair.address, &pair.replication_password).await {
-                Probe::Gone => fence::Peer::Gone,
-                Probe::Unclear(why) => {
-                    tracing::warn!("the peer's server takes connections and does not say what it is: {why}");
-                    fence::Peer::Unclear
-                }
-                Probe::Says { is_writable, executed } => answers(is_writable, None, executed.parse().ok()),
-            },
-            ClientError::Keys(_) | ClientError::Refused(_) | ClientError::Failed(_) | ClientError::Garbled(_) => {
-                fence::Peer::Unclear
-            }
-        }
-    }
-
-    /// A new right to promote this follower; every earlier one is void.
-    pub(crate) fn issue_ticket(&self, ticket: u64) {
-        *self.ticket.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
-    }
-
-    /// Use the right up; false where it is not the last one that was given.
-    pub(crate) fn redeem_ticket(&self, ticket: u64) -> bool {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take() == Some(ticket)
-    }
-}
-
-fn answers(is_writable: bool, busy: Option<Activity>, known: Option<History>) -> fence::Peer {
-    fence::Peer::Answers { is_writable, busy, known }
 }
 
 fn role(facts: &Facts) -> Role {
@@ -293,5 +247,6 @@ fn server(status: Status, address: IpAddr) -> Result<Server> {
         purged: status.gtid_purged.parse()?,
         channel: channel.transpose()?,
         busy: status.busy,
+        record: status.record,
     })
 }

@@ -36,6 +36,7 @@ mod inspection;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quorum::Record;
 pub use inspection::{Inspection, Verdict};
 
 /// The port of the agent's HTTP API.
@@ -69,6 +70,8 @@ pub enum Command {
     ConfigureLeaderFollower,
     /// Promote this follower, after everything that it received is applied.
     MakeLeader,
+    /// As `MakeLeader`, without asking the other voters: a human vouches that the old leader is dead.
+    ForceMakeLeader,
     /// Make this server read-only and wait until the peer has received its last transaction.
     MakeReadOnly,
     /// Planned hand-over from this leader to its follower in one step.
@@ -82,6 +85,7 @@ impl Command {
         match self {
             Command::ConfigureLeaderFollower => "configure-leader-follower",
             Command::MakeLeader => "make-leader",
+            Command::ForceMakeLeader => "force-make-leader",
             Command::MakeReadOnly => "make-read-only",
             Command::Switchover => "switchover",
         }
@@ -195,6 +199,11 @@ pub struct Status {
     pub busy: Option<Activity>,
     /// The server's own version text.
     pub version: String,
+    /// What this agent has agreed to about who leads.
+    pub record: Record,
+    /// How long this server may stay writable without another confirmation, in milliseconds; none on a server that does not
+    /// lead, and in a pair without a witness.
+    pub lease_ms: Option<u64>,
 }
 
 /// A follower's channel to its leader.
@@ -279,10 +288,8 @@ pub struct Position {
 pub struct Ticket {
     /// A random number.
     pub ticket: u64,
-    /// This server is writable already.
-    pub writable: bool,
-    /// Every transaction executed when the ticket was given.
-    pub gtid_executed: String,
+    /// Who gives it, as `group/id`.
+    pub instance: String,
 }
 
 /// `POST /v1/steps/promote`.
@@ -291,6 +298,8 @@ pub struct Ticket {
 pub struct Promotion {
     /// The last ticket that this server gave.
     pub ticket: u64,
+    /// The epoch of the new leadership, to which the old leader has agreed.
+    pub epoch: u64,
     /// What must be applied first, and the time after which this server must not promote itself any more.
     pub position: Position,
 }

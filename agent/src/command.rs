@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::busy::Raised;
+use crate::leadership;
 use crate::report::{Report, sentence};
 use crate::topology::{self, Admission, Observed, Peer, Refusal, Run, Side, Step};
 
 pub(crate) use follow::{follow, receive};
-pub(crate) use promotion::{lead, prepare_promotion, promote};
+pub(crate) use promotion::{lead, open, prepare_promotion, promote};
 
 /// Everything that waits for replication waits this long.
 pub(crate) const REPLICATION_LIMIT: Duration = Duration::from_secs(300);
@@ -80,22 +81,24 @@ async fn drive(agent: &Agent, command: Command, report: &Report, acted: &mut boo
             Step::Done => return finish(command, &observed, report),
             Step::Await => await_peer(&observed, begun, report).await?,
             Step::ApplyReceived => promotion::apply_received(agent, &observed.me, begun, report).await?,
+            Step::ReceiveRest => promotion::receive_rest(&observed, begun, report).await?,
             _ => {
                 steps += 1;
                 if steps > STEPS {
                     bail!("{} did not come to an end after {STEPS} steps; the next would be {step:?}", command.name());
                 }
-                // A wait changes nothing.
-                *acted |= step != Step::AwaitDisconnect;
-                act(agent, step, &mut run, report).await?;
+                // A candidature that is refused has changed nothing.
+                *acted |= step != Step::Campaign;
+                act(agent, command, step, &mut run, report).await?;
+                *acted = true;
             }
         }
     }
 }
 
-async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Result<()> {
+async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report: &Report) -> Result<()> {
     match step {
-        Step::Done | Step::Await | Step::ApplyReceived => Ok(()),
+        Step::Done | Step::Await | Step::ApplyReceived | Step::ReceiveRest => Ok(()),
         Step::Follow(side) => {
             let (leader, follower) = match side {
                 Side::Me => (agent.instance.peer_address(), Some(agent.instance.spec.ip)),
@@ -121,10 +124,8 @@ async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Resul
             run.has_synced = true;
             Ok(())
         }
-        Step::AwaitDisconnect => {
-            run.has_awaited_disconnect = true;
-            promotion::await_disconnect(agent, report).await
-        }
+        Step::Campaign if command == Command::ForceMakeLeader => promotion::force(agent, report).await,
+        Step::Campaign => leadership::campaign(agent, report).await,
         Step::StopReceiving => agent.database.stop_receiving().await,
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,
         Step::Promote => promotion::promote_survivor(agent, report).await,
@@ -140,7 +141,9 @@ async fn act(agent: &Agent, step: Step, run: &mut Run, report: &Report) -> Resul
 async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> Result<Observed> {
     let limit = match command {
         Command::ConfigureLeaderFollower => AWAIT_LIMIT.saturating_sub(begun.elapsed()).max(OWN_SERVER_LIMIT),
-        Command::MakeLeader | Command::MakeReadOnly | Command::Switchover => OWN_SERVER_LIMIT,
+        Command::MakeLeader | Command::ForceMakeLeader | Command::MakeReadOnly | Command::Switchover => {
+            OWN_SERVER_LIMIT
+        }
     };
     agent.mysqld.until_up(limit).await.context("failed to fetch status from local node")?;
     agent.observe(run).await
@@ -178,7 +181,7 @@ fn finish(command: Command, observed: &Observed, report: &Report) -> Result<()> 
             }
             report.say("Instance successfully set read-only");
         }
-        (Command::MakeLeader, _) => report.say("Instance successfully configured as leader"),
+        (Command::MakeLeader | Command::ForceMakeLeader, _) => report.say("Instance successfully configured as leader"),
         (Command::ConfigureLeaderFollower | Command::Switchover, Peer::Answers(peer)) => {
             let me = observed.me.address;
             let (leader, follower) = if peer.is_writable { (peer.address, me) } else { (me, peer.address) };

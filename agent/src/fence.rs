@@ -1,224 +1,243 @@
-//! May this server be writable now? The decision is pure; the only file that it rests on is beside it.
+//! PURE. What a server becomes that is not what it should be: after a start, a lost lease, or a change of the leader.
 //!
-//! The rule of this release. A single node: yes. A server of a pair: only if it was made the leader since its VM was made
-//! (its *marker* says so, a file in `sys/run`, which survives the server and the agent but not the VM), and the peer,
-//! asked after this agent's busy flag went up, is not writable. Both agents raise the flag before they look, so when both
-//! want to lead at once, at least one of them sees the other's flag and holds back; looking first would let both through.
+//! What this agent has agreed to (`quorum.rs` of the library) says whose the leadership is; what both servers say decides what
+//! follows from it.
 //!
-//! An agent whose server does not answer says whether that was made the leader (`LeaderUnavailable`), so a leader that
-//! returns waits for a newer one that is only down for a moment.
-//!
-//! Not guarded yet: a peer of which nothing can be reached counts as gone. So a leader that is cut off from its follower
-//! stays writable while an operator promotes the follower, and an old leader that returns while the new one is away opens
-//! without the new one's transactions. Epochs and leases close that gap and will have their place here.
+//! ```text
+//! the epoch is this server's     lease held, nothing lacks -> Open           laid down -> Stay
+//! the epoch is the other one's   it is writable -> Follow, with what only this server has saved first; else Wait
+//! a later epoch is heard of      -> Adopt it (closed first), then as above
+//! nobody's                       Stay until an operator chooses
+//! ```
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use agent::quorum::Record;
 
-use agent::api::Activity;
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use crate::topology::{Channel, Peer, Server};
 
-use crate::gtid::History;
-use crate::mysqld::{remove_file_if_there, write_private};
-
-/// What this server was made since its VM was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Marker {
-    Leader,
-    Follower { source: IpAddr },
+/// What is known when it is decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Situation {
+    /// What this agent has agreed to.
+    pub(crate) record: Record,
+    /// The last epoch in which this server was or may have been writable, and has not followed since; 0 for none.
+    pub(crate) led: u64,
+    /// The lease, or that there is no witness and so no lease.
+    pub(crate) may_write: bool,
+    pub(crate) me: Server,
+    pub(crate) peer: Peer,
 }
 
-/// What is known of the peer, after this agent's flag went up.
+/// What follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// A single node has none.
-    None,
-    /// Nobody is there: no agent answers, and no server takes a connection.
-    Gone,
-    /// Somebody is there; its server may be writable, or was made the leader and will be again.
-    Unclear,
-    Answers {
-        is_writable: bool,
-        busy: Option<Activity>,
-        /// Executed or received. None where its server is down and was not made the leader: it has nothing of its own.
-        known: Option<History>,
-    },
-}
-
-/// What a server that has just started may become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recovery {
+    /// Nothing is to be done.
+    Keep,
+    /// Become writable: the leadership is this server's.
     Open,
-    /// Go on replicating from the source.
+    /// Turn read-only: it is not.
+    Close,
+    /// Agree to a later epoch.
+    Adopt(Record),
+    /// Forget the source that a promotion which was cut off at its end has left on the leader.
+    ForgetSource,
+    /// Go on replicating from where it stopped.
+    Resume,
+    /// Replicate from the leader; with its data copied first where this server cannot go on from its own.
     Follow,
+    /// As `Follow`, after what only this server has was saved: it led, and another one leads since.
+    Rejoin,
     /// Ask again soon.
     Wait(&'static str),
     /// Stay read-only until a command says otherwise.
     Stay(&'static str),
-    /// As `Stay`, and the marker is no longer true.
-    Forget(&'static str),
 }
 
-/// Why a recovery waits that will not wait long.
-pub(crate) const PEER_BUSY: &str = "the peer is busy";
+/// What becomes of this server.
+pub(crate) fn recovery(situation: &Situation) -> Recovery {
+    let Situation { record, me, peer, .. } = situation;
+    if let Peer::None = peer {
+        return if me.is_writable { Recovery::Keep } else { Recovery::Open };
+    }
+    if let Peer::Answers(other) = peer
+        && other.record.epoch > record.epoch
+    {
+        return later_epoch(me, other);
+    }
+    match &record.leader {
+        None => Recovery::Stay("it was never made leader or follower; run configure-leader-follower"),
+        Some(leader) if *leader == me.instance => as_leader(situation),
+        Some(_) => as_follower(situation),
+    }
+}
 
-/// After a start of the server or the agent. `own` is what this server has executed or received.
-pub(crate) fn after_start(marker: Option<Marker>, own: &History, peer: &Peer) -> Recovery {
-    let Some(marker) = marker else {
-        return match peer {
-            Peer::None => Recovery::Open,
-            Peer::Gone | Peer::Unclear | Peer::Answers { .. } => Recovery::Stay(
-                "it was not made leader or follower since its VM was made; run configure-leader-follower",
-            ),
+fn later_epoch(me: &Server, other: &Server) -> Recovery {
+    let is_mine = other.record.leader.as_ref() == Some(&me.instance);
+    match (is_mine, me.is_writable) {
+        (false, true) => Recovery::Close,
+        (false, false) => Recovery::Adopt(other.record.clone()),
+        // A hand-over that was cut off between the old leader's word and this server's: the old leader has closed, so what
+        // it has is all there is.
+        (true, _) if !other.is_writable && me.has_applied_all_of(other) => Recovery::Adopt(other.record.clone()),
+        (true, _) => {
+            Recovery::Wait("the leadership was handed over to it, and it lacks transactions of the old leader")
+        }
+    }
+}
+
+fn as_leader(situation: &Situation) -> Recovery {
+    let Situation { record, me, peer, may_write, .. } = situation;
+    if record.is_vacant {
+        return match me.is_writable {
+            true => Recovery::Close,
+            false => Recovery::Stay("its leadership was laid down; run make-leader on the server that is to lead"),
         };
-    };
-    match (marker, peer) {
-        (_, Peer::None) | (Marker::Leader, Peer::Gone) => Recovery::Open,
-        (_, Peer::Answers { busy: Some(_), .. }) => Recovery::Wait(PEER_BUSY),
-        (_, Peer::Unclear) => Recovery::Wait("the peer is there and does not say what its server is"),
-        (Marker::Leader, Peer::Answers { is_writable: true, .. }) => {
-            Recovery::Forget("the peer is the writable leader now; run configure-leader-follower to follow it")
-        }
-        (Marker::Leader, Peer::Answers { is_writable: false, known, .. }) => {
-            if known.as_ref().is_none_or(|known| own.contains(known)) {
-                return Recovery::Open;
-            }
-            Recovery::Stay(
-                "the peer has transactions that this server lacks, so it led since; run configure-leader-follower",
-            )
-        }
-        (Marker::Follower { .. }, Peer::Answers { is_writable: true, known: Some(known), .. }) => {
-            // Starting the threads empties the relay log, so the leader must have all of it.
-            if known.contains(own) {
-                return Recovery::Follow;
-            }
-            Recovery::Stay("this server has transactions that the leader lacks; run configure-leader-follower")
-        }
-        (Marker::Follower { .. }, Peer::Gone | Peer::Answers { .. }) => Recovery::Wait("the leader is not there"),
     }
-}
-
-/// May a command make this server writable? Its own flag is up; a command of the peer has this server's word as well.
-pub(crate) fn may_lead(peer: &Peer) -> Result<(), &'static str> {
+    if me.is_writable {
+        let has_source = me.channel.as_ref().is_some_and(Channel::is_stopped_without_error);
+        return if has_source { Recovery::ForgetSource } else { Recovery::Keep };
+    }
+    if !may_write {
+        return Recovery::Wait("neither the follower nor the witness confirms that it still leads");
+    }
     match peer {
-        Peer::Answers { is_writable: true, .. } => Err("the other server is writable; make it read-only first"),
-        Peer::Unclear => Err(
-            "the other VM is there and does not say whether its server is writable; wait until it does, or stop that VM",
-        ),
-        Peer::None | Peer::Gone | Peer::Answers { is_writable: false, .. } => Ok(()),
+        Peer::Answers(other) if other.is_writable => {
+            Recovery::Stay("the other server is writable too; run inspect on both, then make-read-only on one")
+        }
+        Peer::Answers(other) if !me.has_all_of(other) => {
+            Recovery::Stay("the other server has transactions that it lacks; run configure-leader-follower")
+        }
+        // What it received is not applied yet, or the peer was not asked for the rest.
+        _ if !me.has_applied_what_it_received() => {
+            Recovery::Stay("its promotion was cut off before everything was applied; run make-leader again")
+        }
+        Peer::None | Peer::Silent { .. } | Peer::Answers(_) => Recovery::Open,
     }
 }
 
-/// The marker's file.
-#[derive(Clone, Debug)]
-pub(crate) struct MarkerFile(PathBuf);
-
-impl MarkerFile {
-    pub(crate) fn new(run: &Path) -> MarkerFile {
-        MarkerFile(run.join("role.json"))
+fn as_follower(situation: &Situation) -> Recovery {
+    let Situation { record, led, me, peer, .. } = situation;
+    if me.is_writable {
+        return Recovery::Close;
     }
-
-    /// A marker that cannot be read is none: the safe side.
-    pub(crate) fn read(&self) -> Option<Marker> {
-        let text = std::fs::read_to_string(&self.0).ok()?;
-        serde_json::from_str(&text).inspect_err(|error| tracing::warn!(%error, "the role marker is not readable")).ok()
+    let Peer::Answers(leader) = peer else { return Recovery::Wait("the leader is not there") };
+    if me.follows(leader) {
+        return Recovery::Keep;
     }
-
-    pub(crate) fn write(&self, marker: Marker) -> Result<()> {
-        write_private(&self.0, &serde_json::to_string(&marker).context("write the role marker")?)
+    if !leader.is_writable {
+        return Recovery::Wait("the leader is not writable yet");
     }
-
-    pub(crate) fn remove(&self) -> Result<()> {
-        remove_file_if_there(&self.0)
-    }
-}
-
-/// The note that an operator took the leadership from this server, kept on the persistent disk until it leads or follows
-/// again: meanwhile the other server may have led, and only that one can say so.
-#[derive(Clone, Debug)]
-pub(crate) struct Demoted(PathBuf);
-
-impl Demoted {
-    pub(crate) fn new(store: &Path) -> Demoted {
-        Demoted(store.join("demoted"))
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.exists()
-    }
-
-    pub(crate) fn set(&self) -> Result<()> {
-        write_private(&self.0, "")
-    }
-
-    pub(crate) fn clear(&self) -> Result<()> {
-        remove_file_if_there(&self.0)
+    match (leader.has_all_of(me), &me.channel) {
+        // Starting the threads empties the relay log, so the leader must have all of it.
+        (true, Some(channel)) if channel.is_stopped_without_error() && channel.source == leader.address.to_string() => {
+            Recovery::Resume
+        }
+        // It works on it.
+        (true, Some(channel)) if channel.is_connecting_to(leader) => Recovery::Wait("replication does not run yet"),
+        (true, _) => Recovery::Follow,
+        (false, _) if *led > 0 && *led < record.epoch => Recovery::Rejoin,
+        (false, _) => {
+            Recovery::Stay("it has transactions that the leader lacks and never led; run configure-leader-follower")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::{following, server, writable};
+    use agent::api::Receiver;
+
+    const EPOCH: u64 = 3;
+
+    fn record(epoch: u64, leader: &str) -> Record {
+        Record { epoch, leader: Some(leader.into()), ..Record::default() }
+    }
+
+    fn agreed(server: Server, epoch: u64, leader: &str) -> Server {
+        Server { record: record(epoch, leader), ..server }
+    }
+
+    fn situation(me: Server, peer: Peer) -> Situation {
+        Situation { record: me.record.clone(), led: 0, may_write: true, me, peer }
+    }
+
+    fn silent() -> Peer {
+        Peer::Silent { address: "127.2.0.1".parse().unwrap(), why: "gone".into() }
+    }
 
     #[test]
-    fn a_started_server_becomes_what_it_was_only_where_that_is_safe() {
-        let own = "0-1-5".parse().unwrap();
-        let leader = Some(Marker::Leader);
-        let follower = Some(Marker::Follower { source: "127.1.0.1".parse().unwrap() });
-        let knows = |is_writable, known: &str| answers(is_writable, None, Some(known));
-        let busy = |is_writable| answers(is_writable, Some(Activity::PeerCommand), Some(""));
-        let is_down = answers(false, None, None);
-        for (marker, peer, expected) in [
-            (None, Peer::None, "Open"),
-            (None, Peer::Gone, "Stay"),
-            (None, Peer::Unclear, "Stay"),
-            (None, knows(false, ""), "Stay"),
-            (leader, Peer::None, "Open"),
-            (leader, Peer::Gone, "Open"),
-            (leader, Peer::Unclear, "Wait"),
-            (leader, is_down.clone(), "Open"),
-            (leader, knows(false, "0-1-5"), "Open"),
-            (leader, knows(false, "0-1-5,0-2-6"), "Stay"),
-            (leader, knows(true, "0-1-5"), "Forget"),
-            (leader, busy(false), "Wait"),
-            (leader, busy(true), "Wait"),
-            (follower, Peer::Gone, "Wait"),
-            (follower, Peer::Unclear, "Wait"),
-            (follower, is_down, "Wait"),
-            (follower, knows(false, "0-1-5"), "Wait"),
-            (follower, knows(true, "0-1-6"), "Follow"),
-            (follower, knows(true, "0-1-4"), "Stay"),
-            (follower, busy(true), "Wait"),
+    fn the_owner_of_the_epoch_opens_where_nothing_lacks() {
+        let me = || agreed(server(0, "0-1-5"), EPOCH, "mysql/0");
+        let other = |history: &str| agreed(server(1, history), EPOCH, "mysql/0");
+        for (me, peer, may_write, expected) in [
+            (me(), silent(), true, "Open"),
+            (me(), silent(), false, "Wait"),
+            (me(), Peer::Answers(other("0-1-5")), true, "Open"),
+            (me(), Peer::Answers(other("0-1-4")), true, "Open"),
+            (me(), Peer::Answers(other("0-1-6")), true, "Stay"),
+            (me(), Peer::Answers(writable(other("0-1-5"))), true, "Stay"),
+            (writable(me()), silent(), true, "Keep"),
+            (following(writable(me()), Receiver::Stopped, false, ""), silent(), true, "ForgetSource"),
+            (following(me(), Receiver::Stopped, false, "0-1-6"), silent(), true, "Stay"),
+            (following(me(), Receiver::Stopped, false, "0-1-5"), silent(), true, "Open"),
         ] {
-            let verdict = format!("{:?}", after_start(marker, &own, &peer));
-            assert!(verdict.starts_with(expected), "{marker:?} {peer:?}: {verdict}");
+            let found = recovery(&Situation { may_write, ..situation(me.clone(), peer.clone()) });
+            assert!(format!("{found:?}").starts_with(expected), "{found:?} for {me:?} {peer:?}");
         }
     }
 
     #[test]
-    fn nobody_leads_beside_a_peer_that_is_writable_or_may_be() {
-        assert!(may_lead(&answers(true, None, None)).is_err());
-        assert!(may_lead(&Peer::Unclear).is_err());
-        assert!(may_lead(&answers(false, None, None)).is_ok());
-        assert!(may_lead(&Peer::Gone).is_ok());
-    }
+    fn a_leadership_that_was_laid_down_does_not_come_back() {
+        let mut me = agreed(server(0, "0-1-5"), EPOCH, "mysql/0");
+        me.record.is_vacant = true;
 
-    fn answers(is_writable: bool, busy: Option<Activity>, known: Option<&str>) -> Peer {
-        Peer::Answers { is_writable, busy, known: known.map(|known| known.parse().unwrap()) }
+        assert!(matches!(recovery(&situation(me.clone(), silent())), Recovery::Stay(_)));
+        assert_eq!(recovery(&situation(writable(me), silent())), Recovery::Close);
     }
 
     #[test]
-    fn the_marker_survives_in_its_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = MarkerFile::new(directory.path());
-        let marker = Marker::Follower { source: "127.1.0.1".parse().unwrap() };
+    fn who_was_replaced_follows_and_loses_nothing_unsaved() {
+        let me = |history: &str| agreed(server(0, history), EPOCH, "mysql/1");
+        let leader = || writable(agreed(server(1, "0-1-5,0-2-6"), EPOCH, "mysql/1"));
+        for (me, peer, led, expected) in [
+            (me("0-1-5"), silent(), 2, "Wait"),
+            (me("0-1-5"), Peer::Answers(agreed(server(1, "0-1-5"), EPOCH, "mysql/1")), 2, "Wait"),
+            (me("0-1-5"), Peer::Answers(leader()), 2, "Follow"),
+            (me("0-1-7"), Peer::Answers(leader()), 2, "Rejoin"),
+            (me("0-1-7"), Peer::Answers(leader()), 0, "Stay"),
+            (following(me("0-1-5"), Receiver::Connected, true, ""), Peer::Answers(leader()), 0, "Keep"),
+            (following(me("0-1-5"), Receiver::Connecting, true, ""), Peer::Answers(leader()), 0, "Wait"),
+            (following(me("0-1-5"), Receiver::Stopped, false, "0-2-6"), Peer::Answers(leader()), 0, "Resume"),
+            (following(me("0-1-5"), Receiver::Stopped, false, "0-1-9"), Peer::Answers(leader()), 0, "Stay"),
+            (writable(me("0-1-5")), Peer::Answers(leader()), 2, "Close"),
+            (writable(me("0-1-5")), silent(), 2, "Close"),
+        ] {
+            let found = recovery(&Situation { led, ..situation(me.clone(), peer.clone()) });
+            assert!(format!("{found:?}").starts_with(expected), "{found:?} for {me:?} {peer:?}");
+        }
+    }
 
-        assert_eq!(file.read(), None);
-        file.write(marker).unwrap();
-        assert_eq!(file.read(), Some(marker));
-        file.remove().unwrap();
-        assert_eq!(file.read(), None);
+    #[test]
+    fn a_later_epoch_is_agreed_to_but_never_by_a_writable_server() {
+        let me = |history: &str| agreed(server(0, history), EPOCH, "mysql/0");
+        let other = |leader: &str| agreed(server(1, "0-1-5"), EPOCH + 1, leader);
+        for (me, peer, expected) in [
+            (me("0-1-5"), other("mysql/1"), "Adopt"),
+            (writable(me("0-1-5")), other("mysql/1"), "Close"),
+            // A hand-over to this server that was cut off.
+            (me("0-1-5"), other("mysql/0"), "Adopt"),
+            (me("0-1-4"), other("mysql/0"), "Wait"),
+            (me("0-1-5"), writable(other("mysql/0")), "Wait"),
+        ] {
+            let found = recovery(&situation(me.clone(), Peer::Answers(peer.clone())));
+            assert!(format!("{found:?}").starts_with(expected), "{found:?} for {me:?} {peer:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_leads_before_somebody_was_chosen() {
+        assert!(matches!(recovery(&situation(server(0, ""), silent())), Recovery::Stay(_)));
+        assert_eq!(recovery(&situation(server(0, ""), Peer::None)), Recovery::Open);
+        assert_eq!(recovery(&situation(writable(server(0, "")), Peer::None)), Recovery::Keep);
     }
 }

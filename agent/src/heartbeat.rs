@@ -8,7 +8,6 @@ use anyhow::{Result, anyhow};
 use tokio::time::MissedTickBehavior;
 
 use crate::agent::Agent;
-use crate::fence::Marker;
 use crate::mysql::{Beat, Heart};
 use crate::mysqld::State;
 use crate::report::sentence;
@@ -65,7 +64,7 @@ pub(crate) async fn settle(agent: &Agent) {
 /// The epoch of this server's leadership, while it leads. A server that somebody else made writable does not.
 fn epoch_of_leader(agent: &Agent) -> Option<u64> {
     let is_up = matches!(agent.mysqld.state(), State::Up(_));
-    (is_up && !agent.closing.is_on() && agent.marker.read() == Some(Marker::Leader)).then_some(0)
+    agent.leadership.own_epoch().filter(|_| is_up && !agent.closing.is_on() && agent.leadership.is_open())
 }
 
 /// A session that did not answer is not used again.

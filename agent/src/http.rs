@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::api::{Activity, Command, Follow, Inspection, Position, Promotion, Status, Ticket, User, UserMade};
+use agent::quorum::{Answer as Vote, Ballot, Release, Renewal};
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -24,7 +25,6 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 
 use crate::agent::Agent;
 use crate::busy::Raised;
-use crate::fence::Marker;
 use crate::report::{Report, sentence};
 use crate::{command, inspection, metrics, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
@@ -48,6 +48,9 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/steps/prepare-promotion", post(prepare_promotion))
         .route("/v1/steps/promote", post(promote))
         .route("/v1/backup", get(backup))
+        .route("/v1/voter/renew", post(renew))
+        .route("/v1/voter/vote", post(vote))
+        .route("/v1/voter/release", post(release))
         .fallback(not_found)
         .layer(from_fn_with_state(agent.clone(), access::require_certificate));
     Router::new()
@@ -86,10 +89,6 @@ fn no_status(agent: &Agent, error: &anyhow::Error) -> Failure {
         Some(activity) => {
             Failure::unavailable("Busy", format!("{}; the agent is busy with {activity}", sentence(error)))
         }
-        // The other agent decides by this whether its own server may be opened.
-        None if agent.marker.read() == Some(Marker::Leader) => {
-            Failure::unavailable("LeaderUnavailable", sentence(error))
-        }
         None => Failure::server_unavailable(error),
     }
 }
@@ -97,7 +96,7 @@ fn no_status(agent: &Agent, error: &anyhow::Error) -> Failure {
 async fn run_command(State(agent): Shared, path: Result<Path<Command>, PathRejection>) -> Result<Response, Failure> {
     let Path(command) = path.map_err(|_| {
         Failure::not_found(
-            "no such command; there are make-leader, make-read-only, configure-leader-follower, switchover",
+            "no such command; there are make-leader, force-make-leader, make-read-only, configure-leader-follower, switchover",
         )
     })?;
     let raised = raise(&agent, Activity::Command(command)).await?;
@@ -146,6 +145,19 @@ async fn promote(State(agent): Shared, Parsed(promotion): Parsed<Promotion>) -> 
 
 async fn backup(State(agent): Shared) -> Result<Body, Failure> {
     seed::backup(&agent).await.map_err(|error| Failure::refused(&error))
+}
+
+async fn renew(State(agent): Shared, Parsed(renewal): Parsed<Renewal>) -> Answer<Vote> {
+    agent.leadership.answer_renewal(&renewal).map(Json).map_err(|error| Failure::refused(&error))
+}
+
+async fn vote(State(agent): Shared, Parsed(ballot): Parsed<Ballot>) -> Answer<Vote> {
+    agent.leadership.answer_ballot(&ballot).map(Json).map_err(|error| Failure::refused(&error))
+}
+
+async fn release(State(agent): Shared, Parsed(release): Parsed<Release>) -> Answer<Value> {
+    let heard = agent.leadership.answer_release(&release);
+    heard.map(|()| Json(Value::Object(serde_json::Map::new()))).map_err(|error| Failure::refused(&error))
 }
 
 async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): Parsed<User>) -> Answer<UserMade> {

@@ -29,7 +29,6 @@ pub(crate) struct Properties {
 /// The third voter of a pair: the broker.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the leader's lease and sync mode read it, which follow")]
 pub(crate) struct Witness {
     /// Its address or DNS name.
     pub(crate) host: String,
@@ -89,7 +88,7 @@ pub(crate) struct Instance {
 
 /// What only a pair has.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the leader's lease and sync mode read it, which follow")]
+#[expect(dead_code, reason = "sync mode reads the rest, which follows")]
 pub(crate) struct Pair {
     pub(crate) peer: LinkedInstance,
     pub(crate) replication_password: Secret,

@@ -25,6 +25,7 @@ mod heartbeat;
 mod http;
 mod inspection;
 mod instance;
+mod leadership;
 mod metrics;
 mod mysql;
 mod mysqld;
@@ -109,8 +110,11 @@ async fn run(config_file: &Path) -> Result<()> {
     let listener = http::listen(address, &agent.instance.tls)?;
     let served = http::serve(http::router(agent.clone()), listener, handle.clone());
     let supervised = tokio::spawn(supervisor.supervise());
-    let recovering = tokio::spawn(recovery::recover_after_starts(agent.clone()));
-    let beating = tokio::spawn(heartbeat::beat_while_leading(agent.clone()));
+    let mut loops = tokio::task::JoinSet::new();
+    loops.spawn(recovery::look_after(agent.clone()));
+    loops.spawn(leadership::keep_lease(agent.clone()));
+    loops.spawn(leadership::watch_lease(agent.clone()));
+    loops.spawn(heartbeat::beat_while_leading(agent.clone()));
     tokio::select! {
         // Only when it could not begin to listen.
         served = served => return served,
@@ -118,8 +122,7 @@ async fn run(config_file: &Path) -> Result<()> {
         _ = interrupted.recv() => {}
     }
     tracing::info!("ending: the server is stopped first");
-    recovering.abort();
-    beating.abort();
+    loops.abort_all();
     agent.tasks.close();
     if tokio::time::timeout(COMMAND_LIMIT, agent.tasks.wait()).await.is_err() {
         tracing::warn!("a command is cut off; run it again when the agent is back");

@@ -8,7 +8,6 @@ mod family;
 mod mariadb;
 mod monitoring;
 mod mysql8;
-mod probe;
 mod relay_log;
 mod semi_sync;
 mod sessions;
@@ -29,7 +28,6 @@ use crate::gtid::History;
 pub(crate) use facts::{Channel, Facts};
 pub(crate) use family::Family;
 pub(crate) use monitoring::{Beat, Heart};
-pub(crate) use probe::{Probe, probe};
 pub(crate) use semi_sync::SemiSync;
 pub(crate) use sessions::{Cut, Session};
 
@@ -127,7 +125,6 @@ impl Database {
 
     /// Make the server read-only: when this returns `Closed`, every commit that was acknowledged is in the history and no
     /// application can commit another one.
-    #[expect(dead_code, reason = "a lease that runs out has no time for more than this")]
     pub(crate) async fn close(&self) -> Result<Closing> {
         within(STATEMENT_LIMIT, "make the server read-only", async {
             let (family, mut connection) = self.session().await?;
@@ -152,17 +149,28 @@ impl Database {
         .await
     }
 
-    /// Make the server writable.
+    /// Make a single node writable.
     pub(crate) async fn open(&self) -> Result<()> {
-        self.open_after(async { Ok(()) }).await
+        within(STATEMENT_LIMIT, "make the server writable", async {
+            statements::open(&mut *self.connection().await?).await
+        })
+        .await
     }
 
-    /// Make the server writable once its guard knows until when. The connection is there first: a server that ends in
-    /// between takes it along, so the one that is opened is the one that has this guard.
-    pub(crate) async fn open_after(&self, guarded: impl Future<Output = Result<()>>) -> Result<()> {
+    /// Make the server writable under an epoch, which is the first transaction that it writes, once its guard knows until
+    /// when. The connection is there first: a server that ends in between takes it along, so the one that is opened is the one
+    /// that has this guard.
+    pub(crate) async fn open_as_leader(
+        &self,
+        epoch: u64,
+        leader: &str,
+        guarded: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
-            let mut connection = self.connection().await?;
+            let (family, mut connection) = self.session().await?;
             guarded.await?;
+            family.let_the_agent_write(&mut connection).await?;
+            self.write_leadership(&mut connection, epoch, leader).await?;
             statements::open(&mut connection).await
         })
         .await

@@ -29,7 +29,9 @@ use crate::instance::Instance;
 use crate::mysql::Database;
 use crate::report::sentence;
 pub(crate) use data::{make_incoming, replaced};
-pub(crate) use files::{Files, make_private_directory, remove_file_if_there, remove_if_there, write_private};
+pub(crate) use files::{
+    Files, make_private_directory, remove_file_if_there, remove_if_there, write_durably, write_private,
+};
 use guard::Guard;
 use process::{Process, Start};
 use program::Program;
@@ -85,7 +87,7 @@ pub(crate) struct Supervisor {
 impl Mysqld {
     pub(crate) fn new(instance: &Instance, files: Files, database: Database) -> (Mysqld, Supervisor) {
         let (wish, wishes) = watch::channel(Wish::Run);
-        let (states, state) = watch::channel(State::Down("the server has not started yet".into()));
+        let (states, state) = watch::channel(State::Down(UNKNOWN.into()));
         let guard = Guard::new(&files.socket.for_agent, instance.pair.is_some());
         let handle = Mysqld { wish, state, my_cnf: files.my_cnf(), guard: guard.clone() };
         let supervisor = Supervisor {
@@ -103,6 +105,11 @@ impl Mysqld {
 
     pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
+    }
+
+    /// No server runs, or one that has only just been started and so is read-only.
+    pub(crate) fn is_not_running(&self) -> bool {
+        matches!(self.state(), State::Down(why) if why != UNKNOWN)
     }
 
     /// Follow the state as it changes.
@@ -141,6 +148,8 @@ impl Mysqld {
     }
 }
 
+/// Before it is known whether a server runs that an earlier agent has left.
+const UNKNOWN: &str = "the server has not started yet";
 const RESTING: &str = "the server is stopped";
 const STARTING: &str = "the server is starting";
 
@@ -174,7 +183,7 @@ impl Supervisor {
                 }
                 continue;
             }
-            self.no_longer_resting();
+            self.is_starting(RESTING);
             let begun = Instant::now();
             let why = match self.start().await {
                 Ok(Some(process)) => {
@@ -206,14 +215,15 @@ impl Supervisor {
         }
     }
 
-    /// Who waits until the server rests must not see that it rested before. After a crash the reason stays to be read.
-    fn no_longer_resting(&self) {
+    /// What was said before is true no more: who waits until the server rests must not see that it rested before. After a crash
+    /// the reason stays to be read.
+    fn is_starting(&self, before: &str) {
         self.state.send_if_modified(|state| {
-            let was_resting = matches!(state, State::Down(why) if why == RESTING);
-            if was_resting {
+            let was_so = matches!(state, State::Down(why) if why == before);
+            if was_so {
                 *state = State::Down(STARTING.into());
             }
-            was_resting
+            was_so
         });
     }
 
@@ -233,10 +243,13 @@ impl Supervisor {
     async fn start(&mut self) -> Result<Option<Process>> {
         let mut process = match Process::adopt(&self.files.my_cnf(), self.guard.is_used()).await? {
             Some(process) => process,
-            None => match self.spawn().await? {
-                Some(process) => process,
-                None => return Ok(None),
-            },
+            None => {
+                self.is_starting(UNKNOWN);
+                match self.spawn().await? {
+                    Some(process) => process,
+                    None => return Ok(None),
+                }
+            }
         };
         let answers = answers(&self.database);
         tokio::select! {

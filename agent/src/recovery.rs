@@ -1,101 +1,144 @@
-//! After every start of the server, which is read-only then: become again what this server was, where `fence.rs` allows it.
-//! One loop for the life of the agent; the busy flag is up while it looks and acts.
+//! Makes this server what it should be (`fence.rs` decides): after each of its starts, when its lease was lost or came back,
+//! and when another server leads. One loop for the life of the agent; the busy flag is up while it looks and acts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::api::Activity;
-use anyhow::Result;
+use agent::api::{Activity, Receiver};
+use anyhow::{Context, Result, bail};
 
 use crate::agent::Agent;
-use crate::fence::{self, Marker, Recovery};
-use crate::mysql::Channel;
+use crate::command::{follow, open};
+use crate::fence::{self, Recovery, Situation};
+use crate::leadership::close_now;
+use crate::mysql::Facts;
 use crate::mysqld::State;
-use crate::report::sentence;
+use crate::report::{Report, sentence};
+use crate::topology::Peer;
 
-/// The time between two looks at a peer that is not there or busy.
+/// The time between two looks at a pair in which something is not as it should be.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_WHEN_BUSY: Duration = Duration::from_millis(100);
+/// The time between two looks at a server that is what it should be.
+const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(5);
 
-/// Follow the server's starts for as long as the agent runs.
-pub(crate) async fn recover_after_starts(agent: Arc<Agent>) {
+/// Look after the server for as long as the agent runs.
+pub(crate) async fn look_after(agent: Arc<Agent>) {
     let mut state = agent.mysqld.watch();
-    let mut said = "";
+    let mut said = String::new();
     loop {
-        if state.wait_for(|state| matches!(state, State::Up(_))).await.is_err() {
-            return;
-        }
-        state.mark_unchanged();
-        if let Some(pause) = recover_logged(&agent, &mut said).await {
-            let _ = tokio::time::timeout(pause, state.changed()).await;
-        } else if state.changed().await.is_err() {
-            return;
+        let is_up = matches!(*state.borrow_and_update(), State::Up(_));
+        let pause = match is_up {
+            true => look(&agent, &mut said).await,
+            false => {
+                agent.forget_a_server_that_ended();
+                LOOK_NOW_AND_THEN
+            }
+        };
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return },
+            () = agent.leadership.changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Says when to look again, if at all. What it waits for is `said` once.
-async fn recover_logged(agent: &Agent, said: &mut &'static str) -> Option<Duration> {
-    match recover(agent).await {
-        Ok(Recovery::Open | Recovery::Follow) => None,
-        Ok(Recovery::Wait(why)) => {
-            if std::mem::replace(said, why) != why {
-                tracing::info!("not recovered yet: {why}");
-            }
-            Some(if why == fence::PEER_BUSY { LOOK_AGAIN_WHEN_BUSY } else { LOOK_AGAIN })
+/// Says when to look again. What it waits for is `said` once.
+async fn look(agent: &Agent, said: &mut String) -> Duration {
+    let (text, pause) = match recover(agent).await {
+        Ok(Recovery::Keep) => (String::new(), LOOK_NOW_AND_THEN),
+        Ok(Recovery::Open | Recovery::Close | Recovery::Adopt(_)) => (String::new(), Duration::ZERO),
+        Ok(Recovery::ForgetSource | Recovery::Resume | Recovery::Follow | Recovery::Rejoin) => {
+            (String::new(), LOOK_AGAIN)
         }
-        Ok(Recovery::Stay(why) | Recovery::Forget(why)) => {
-            tracing::info!("the server stays read-only: {why}");
-            None
-        }
-        Err(error) => {
-            tracing::warn!("the server is not what it was before its start, trying again: {}", sentence(&error));
-            Some(LOOK_AGAIN)
-        }
+        Ok(Recovery::Wait(why)) => (format!("not recovered yet: {why}"), LOOK_AGAIN),
+        Ok(Recovery::Stay(why)) => (format!("the server stays read-only: {why}"), LOOK_AGAIN),
+        Err(error) => (format!("the server is not what it should be, trying again: {}", sentence(&error)), LOOK_AGAIN),
+    };
+    if !text.is_empty() && *said != text {
+        tracing::warn!("{text}");
     }
+    *said = text;
+    pause
 }
 
 async fn recover(agent: &Agent) -> Result<Recovery> {
     let _raised = agent.busy.raise_when_free(Activity::Recovery).await;
     let facts = agent.database.facts().await?;
-    let marker = agent.marker.read();
-    // An adopted server may be what it was all the time; so may one that a command has changed since.
-    match (marker, &facts.channel) {
-        (_, channel) if !facts.is_read_only => return keep_writable(agent, marker, channel.as_ref()).await,
-        (Some(Marker::Follower { .. }), Some(channel)) if channel.is_applier_running => return Ok(Recovery::Follow),
-        (Some(Marker::Follower { .. }), None) => {
-            return Ok(Recovery::Stay("it never followed; run configure-leader-follower"));
-        }
-        (_, _) => {}
+    if facts.is_read_only {
+        agent.leadership.closed();
     }
-    let own = agent.own_server().await?.known()?;
-    let recovery = fence::after_start(marker, &own, &agent.fence_view().await);
-    match recovery {
-        Recovery::Open => {
-            agent.database.open().await?;
-            // A promotion that was cut off: the marker comes after everything was applied and replication stopped.
-            if facts.channel.is_some() {
-                agent.database.forget_replication().await?;
-            }
-            agent.demoted.clear()?;
-            agent.database.start_events().await?;
-        }
-        Recovery::Follow => agent.database.start_replication().await?,
-        Recovery::Forget(_) => agent.marker.remove()?,
-        Recovery::Wait(_) | Recovery::Stay(_) => {}
+    if is_settled(agent, &facts) {
+        return Ok(Recovery::Keep);
     }
+    let peer = agent.look_at_peer().await?;
+    let me = agent.own_server().await?;
+    let leadership = &agent.leadership;
+    let situation =
+        Situation { record: leadership.record(), led: leadership.led(), may_write: leadership.may_write(), me, peer };
+    let recovery = fence::recovery(&situation);
+    carry_out(agent, &recovery, &situation.peer).await?;
     Ok(recovery)
 }
 
-/// A demotion that was cut off has removed the marker of a server that still leads; a promotion that was cut off at its
-/// very end has left the source.
-async fn keep_writable(agent: &Agent, marker: Option<Marker>, channel: Option<&Channel>) -> Result<Recovery> {
-    if marker.is_none() && fence::may_lead(&agent.fence_view().await).is_ok() {
-        agent.marker.write(Marker::Leader)?;
-        agent.demoted.clear()?;
+/// Nothing to ask the other server for: a leader with its lease, or a follower that follows.
+fn is_settled(agent: &Agent, facts: &Facts) -> bool {
+    if agent.instance.pair.is_none() {
+        return !facts.is_read_only;
     }
-    if marker == Some(Marker::Leader) && channel.is_some_and(Channel::is_stopped) {
+    let is_mine = agent.leadership.own_epoch().is_some();
+    match &facts.channel {
+        None => is_mine && !facts.is_read_only,
+        Some(channel) => {
+            let source = agent.instance.peer_address().map(|address| address.to_string());
+            !is_mine
+                && facts.is_read_only
+                && agent.leadership.record().leader.is_some()
+                && channel.receiver == Receiver::Connected
+                && channel.is_applier_running
+                && Some(&channel.source) == source.as_ref()
+        }
+    }
+}
+
+async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()> {
+    let leader = || match peer {
+        Peer::Answers(leader) => Ok(leader),
+        Peer::None | Peer::Silent { .. } => Err(anyhow::anyhow!("the leader does not answer")),
+    };
+    match recovery {
+        Recovery::Keep | Recovery::Wait(_) | Recovery::Stay(_) => Ok(()),
+        Recovery::Open => become_writable(agent).await,
+        Recovery::Close => {
+            close_now(agent).await;
+            Ok(())
+        }
+        Recovery::Adopt(record) => agent.leadership.adopt(record),
+        Recovery::ForgetSource => agent.database.forget_replication().await,
+        Recovery::Resume => {
+            agent.database.start_replication().await?;
+            agent.leadership.has_followed()
+        }
+        Recovery::Follow => follow(agent, leader()?.address, &Report::to_nobody()).await.context("follow the leader"),
+        Recovery::Rejoin => bail!(
+            "this server led before and has transactions that its successor lacks; run configure-leader-follower, which says \
+             how to give them up"
+        ),
+    }
+}
+
+async fn become_writable(agent: &Agent) -> Result<()> {
+    if agent.instance.pair.is_none() {
+        agent.database.open().await?;
+        return agent.database.start_events().await;
+    }
+    let has_channel = agent.database.facts().await?.channel.is_some();
+    if has_channel {
+        agent.database.stop_replication().await?;
+    }
+    open(agent).await?;
+    // A promotion that was cut off: everything was applied, and the source is no longer needed.
+    if has_channel {
         agent.database.forget_replication().await?;
     }
-    Ok(Recovery::Open)
+    Ok(())
 }

@@ -32,6 +32,11 @@ impl Report {
         (Report(sender), receiver)
     }
 
+    /// A report of something that nobody asked for: only the log has it.
+    pub(crate) fn to_nobody() -> Report {
+        Report::new().0
+    }
+
     /// Progress.
     pub(crate) fn say(&self, text: impl Into<String>) {
         let text = text.into();

@@ -4,24 +4,26 @@
 //! ```text
 //! configure-leader-follower   Await the peer -> Follow(follower) -> Lead(leader) -> Done
 //! make-read-only              Demote -> Sync -> Done
-//! make-leader                 AwaitDisconnect -> StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
+//! make-leader                 Campaign -> ReceiveRest -> StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
 //! switchover                  HandOver -> Follow(me) -> Done
 //! ```
 //!
-//! Two rules decide the rest. Nobody becomes writable while the other server is. Nobody promotes itself, and no copy of the
-//! data is overwritten, while that would lose a transaction which a server that answers still has.
+//! Who may be writable is decided by the voters (`leadership.rs`), not here. Here is decided that nobody promotes itself, and
+//! that no copy of the data is overwritten, while that would lose a transaction which a server that answers still has.
 
 mod observed;
 mod refusal;
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 
 use agent::api::{Activity, Command, Receiver};
 
+use crate::gtid::History;
+
 pub(crate) use observed::{Channel, Observed, Peer, Run, Server};
 pub(crate) use refusal::Refusal;
+#[cfg(test)]
+pub(crate) use tests::{following, server, writable};
 
 /// A follower further behind than this is not ready for a planned hand-over.
 pub(crate) const SWITCHOVER_LAG_S: u64 = 10;
@@ -48,8 +50,10 @@ pub(crate) enum Step {
     Demote,
     /// Have the peer receive everything that this server has.
     Sync,
-    /// Give the receiver the time in which it notices that the leader is gone.
-    AwaitDisconnect,
+    /// Have the voters choose this server.
+    Campaign,
+    /// Wait until everything is received that the old leader, which answers and is read-only, has.
+    ReceiveRest,
     /// Stop the receiver, so that what must be applied does not grow.
     StopReceiving,
     /// Start the applier on a relay log that a restart left behind.
@@ -99,7 +103,7 @@ pub(crate) fn next_step(command: Command, observed: &Observed) -> Result<Step, R
     match command {
         Command::ConfigureLeaderFollower => configure(observed),
         Command::MakeReadOnly => make_read_only(observed),
-        Command::MakeLeader => make_leader(observed),
+        Command::MakeLeader | Command::ForceMakeLeader => make_leader(observed),
         Command::Switchover => switchover(observed),
     }
 }
@@ -191,46 +195,46 @@ fn make_read_only(observed: &Observed) -> Result<Step, Refusal> {
 }
 
 fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
-    let me = &observed.me;
-    match &observed.peer {
-        Peer::Answers(peer) if peer.is_writable => {
-            return Err(Refusal::LeaderAccessible { leader: peer.describe() });
-        }
-        Peer::Silent { address, why, may_be_writable: true } => {
-            let leader = format!("{address} is there and its server is writable or may be: {why}");
-            return Err(Refusal::LeaderAccessible { leader });
-        }
-        Peer::None | Peer::Silent { .. } | Peer::Answers(_) => {}
+    let Observed { me, peer, is_elected, .. } = observed;
+    if let Peer::Answers(peer) = peer
+        && peer.is_writable
+    {
+        return Err(Refusal::LeaderAccessible { leader: peer.describe() });
     }
-    let Some(channel) = &me.channel else {
-        return match &observed.peer {
-            _ if me.is_writable => Ok(Step::Done),
-            Peer::Silent { address, .. } if observed.was_demoted => Err(Refusal::MayBeStale { peer: *address }),
-            Peer::None | Peer::Silent { .. } | Peer::Answers(_) => promote(me, &observed.peer),
-        };
-    };
     if me.is_writable {
-        return match (channel.receiver, channel.is_applier_running) {
-            (Receiver::Stopped, false) => Ok(Step::ForgetSource),
-            _ => Err(Refusal::LeaderReplicates { leader: me.describe() }),
+        return match &me.channel {
+            None => Ok(Step::Done),
+            Some(channel) if channel.is_stopped_without_error() => Ok(Step::ForgetSource),
+            Some(_) => Err(Refusal::LeaderReplicates { leader: me.describe() }),
         };
     }
-    if channel.receiver == Receiver::Connected {
-        // Of a leader that is gone without a word the receiver learns only when its heartbeats stay away.
-        if matches!(observed.peer, Peer::Silent { .. }) && !observed.run.has_awaited_disconnect {
-            return Ok(Step::AwaitDisconnect);
-        }
-        return Err(Refusal::LeaderAccessible { leader: format!("the leader {}", channel.source) });
+    if let Some(error) = me.channel.as_ref().and_then(Channel::broken_applier) {
+        return Err(Refusal::ApplierStopped { error: error.into() });
     }
-    let is_applied = me.executed.as_ref().is_ok_and(|executed| executed.contains(&channel.received));
+    check_empty(me, peer)?;
+    match &me.channel {
+        // The old leader is asked for its vote only when nothing is left behind by it.
+        None => check_losses(me, peer).map(|()| if *is_elected { Step::Promote } else { Step::Campaign }),
+        Some(_) if !is_elected => Ok(Step::Campaign),
+        Some(channel) => drain(me, channel, peer),
+    }
+}
+
+/// What a follower that was chosen does before it is writable: have everything that it can have, and apply it.
+fn drain(me: &Server, channel: &Channel, peer: &Peer) -> Result<Step, Refusal> {
+    let is_applied = me.has_applied_what_it_received();
     match (channel.is_applier_running, channel.receiver) {
-        (true, Receiver::Connecting) => Ok(Step::StopReceiving),
-        (true, _) if !is_applied => Ok(Step::ApplyReceived),
+        (true, Receiver::Connected) if matches!(peer, Peer::Answers(peer) if !me.has_all_of(peer)) => {
+            Ok(Step::ReceiveRest)
+        }
+        (true, Receiver::Connected | Receiver::Connecting) => Ok(Step::StopReceiving),
+        (true, Receiver::Stopped) if !is_applied => Ok(Step::ApplyReceived),
         // Both are stopped after a restart of the server, and after a promotion that was cut off.
-        (false, Receiver::Stopped) if channel.applier_error.is_empty() && !is_applied => Ok(Step::ApplyRelayLog),
-        (false, Receiver::Stopped) if channel.applier_error.is_empty() => promote(me, &observed.peer),
-        (true, _) => promote(me, &observed.peer),
-        (false, _) => Err(Refusal::ApplierStopped { error: channel.applier_error.clone() }),
+        (false, Receiver::Stopped) if !is_applied => Ok(Step::ApplyRelayLog),
+        (true | false, Receiver::Stopped) => promote(me, peer),
+        (false, Receiver::Connected | Receiver::Connecting) => {
+            Err(Refusal::ApplierStopped { error: channel.applier_error.clone() })
+        }
     }
 }
 
@@ -247,10 +251,16 @@ fn check_losses(me: &Server, peer: &Peer) -> Result<(), Refusal> {
             Ok(_) => Err(Refusal::WouldLose { me: me.describe(), peer: peer.describe() }),
             Err(cause) => Err(Refusal::Unreadable { of: "leader", cause }),
         },
-        Peer::Silent { address, .. } if own.is_empty() && me.channel.is_none() => {
+        Peer::None | Peer::Silent { .. } => check_empty(me, peer),
+    }
+}
+
+fn check_empty(me: &Server, peer: &Peer) -> Result<(), Refusal> {
+    match peer {
+        Peer::Silent { address, .. } if me.channel.is_none() && me.executed.as_ref().is_ok_and(History::is_empty) => {
             Err(Refusal::Empty { peer: *address })
         }
-        Peer::None | Peer::Silent { .. } => Ok(()),
+        Peer::None | Peer::Silent { .. } | Peer::Answers(_) => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::LOOK_AGAIN;
 use crate::agent::Agent;
-use crate::fence::Marker;
+use crate::leadership;
 use crate::mysql::{Cut, Session};
 use crate::report::sentence;
 
@@ -21,15 +21,10 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// Looks at a history that must not move any more.
 const LOOKS: usize = 5;
 
-/// Make this server read-only and cut its sessions; says what was done to whom for that. The marker goes first: a server
-/// that crashes in between must not come back writable.
+/// Make this server read-only, lay its leadership down and cut its sessions; says what was done to whom for that. It does not
+/// come back writable by itself.
 pub(super) async fn demote(agent: &Agent) -> Result<Vec<String>> {
     let _closing = agent.closing.begin();
-    let was = agent.marker.read();
-    agent.demoted.set()?;
-    if was == Some(Marker::Leader) {
-        agent.marker.remove()?;
-    }
     let mut measures = Vec::new();
     match close_measured(agent, &mut measures).await {
         Ok(()) => cut_all(agent).await?,
@@ -37,8 +32,12 @@ pub(super) async fn demote(agent: &Agent) -> Result<Vec<String>> {
             let measure = format!("Killed the server, which starts again read-only: {}", sentence(&error));
             tracing::error!("{measure}");
             agent.mysqld.kill().await.context("kill the server that did not turn read-only")?;
+            agent.leadership.closed();
             measures.push(measure);
         }
+    }
+    if let Some(release) = agent.leadership.lay_down()? {
+        leadership::release_to_others(agent, &release).await;
     }
     Ok(measures)
 }
@@ -64,8 +63,10 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
                 .context("a binding's user is being made and does not end")?
         }
     };
+    let nobody_opens = agent.leadership.gate.lock().await;
     ladder::climb(agent, measures).await?;
-    drop(users);
+    agent.leadership.closed();
+    drop((users, nobody_opens));
     if let Err(error) = agent.mysqld.forbid_writes().await {
         tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
-use crate::fence::Marker;
 use crate::gtid::History;
 use crate::report::Report;
 use crate::seed;
@@ -23,14 +22,13 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     let leading = agent.peer_server().await?;
     ensure!(!me.is_writable, "this server is writable; make it read-only before it follows {leader}");
     let catchup = topology::catchup(&me, &leading)?;
-    agent.marker.write(Marker::Follower { source: leader })?;
     if catchup == Catchup::Copy {
         // What is received meanwhile is of no use.
         agent.database.stop_replication().await?;
         seed::copy_from_leader(agent, &leading, report).await?;
     }
     agent.database.replicate_from(leader, &peer.replication_password).await?;
-    agent.demoted.clear()?;
+    agent.leadership.has_followed()?;
     wait_until_healthy(agent, report).await
 }
 

@@ -3,20 +3,17 @@
 
 use std::time::Duration;
 
-use agent::api::{Position, Promotion, Receiver, Ticket};
+use agent::api::{Position, Promotion, Ticket};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use super::follow::Waiting;
 use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::busy::Raised;
-use crate::fence::{self, Marker};
+use crate::leadership;
 use crate::report::{Report, sentence};
-use crate::topology::{Refusal, Server};
+use crate::topology::{Observed, Peer, Refusal, Server};
 
-/// `slave_net_timeout` and a little more.
-const DISCONNECT_LIMIT: Duration = Duration::from_secs(6);
 /// The longest that a leader may wait for its follower before it gives a hand-over up.
 const PREPARE_LIMIT: Duration = Duration::from_secs(8);
 
@@ -26,22 +23,31 @@ pub(crate) async fn lead(agent: &Agent, report: &Report) -> Result<()> {
     if let Some(channel) = &me.channel {
         bail!("this server cannot lead: it {}", channel.describe());
     }
+    leadership::campaign(agent, report).await?;
     open(agent).await?;
     report.say(format!("{} is the leader", me.instance));
     Ok(())
 }
 
-/// Wait until the receiver is not connected any more, or is after all.
-pub(super) async fn await_disconnect(agent: &Agent, report: &Report) -> Result<()> {
-    let mut waiting = Waiting::new(DISCONNECT_LIMIT);
-    while waiting.go_on() {
-        let channel = agent.database.facts().await?.channel;
-        if channel.is_none_or(|channel| channel.receiver != Receiver::Connected) {
-            return Ok(());
-        }
-        waiting.say(report, || "Waiting until the receiver notices that the leader is gone".into());
-        tokio::time::sleep(LOOK_AGAIN).await;
+/// A human takes the place of the voters. Loud, since nothing else keeps the old leader from being writable too.
+pub(super) async fn force(agent: &Agent, report: &Report) -> Result<()> {
+    let epoch = leadership::force(agent).await?;
+    tracing::error!(epoch, "forced to lead without the other voters: the old leader must be dead");
+    report.say(format!(
+        "FORCED to lead under epoch {epoch} without the other voters. If the old leader is alive, both are writable now"
+    ));
+    Ok(())
+}
+
+/// Wait a little for what the old leader, which is read-only, still has; the loop of the command looks again.
+pub(super) async fn receive_rest(observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
+    check_time(begun)?;
+    if begun.elapsed() > SAY_AGAIN
+        && let Peer::Answers(peer) = &observed.peer
+    {
+        report.say(format!("Receiving the rest from {}", peer.instance));
     }
+    tokio::time::sleep(LOOK_AGAIN).await;
     Ok(())
 }
 
@@ -82,10 +88,6 @@ fn check_time(begun: Instant) -> Result<()> {
 pub(super) async fn promote_survivor(agent: &Agent, report: &Report) -> Result<()> {
     report.say("Requesting instance to be configured as leader");
     stop_when_applied(agent).await?;
-    // Long waits may lie between the first look at the peer and this one.
-    if let fence::Peer::Answers { busy: Some(activity), .. } = agent.fence_view().await {
-        bail!("the agent of the peer is busy with {activity}; run make-leader again when that is done");
-    }
     open(agent).await?;
     agent.database.forget_replication().await
 }
@@ -102,15 +104,9 @@ async fn stop_when_applied(agent: &Agent) -> Result<()> {
     }
 }
 
-/// The right for one promotion, once this follower has applied the position. With an empty position it only makes earlier
-/// rights void and says whether one was used.
+/// The right for one promotion, once this follower has applied the position. It makes the earlier ones void.
 pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Result<Ticket> {
-    let facts = agent.database.facts().await?;
-    let ticket = rand::random();
-    agent.issue_ticket(ticket);
-    if !facts.is_read_only || position.gtid.is_empty() {
-        return Ok(Ticket { ticket, writable: !facts.is_read_only, gtid_executed: facts.executed });
-    }
+    ensure!(agent.database.facts().await?.is_read_only, "this server is writable");
     let limit = Duration::from_millis(position.timeout_ms).min(PREPARE_LIMIT);
     ensure!(
         agent.database.wait_until_applied(&position.gtid, limit).await?,
@@ -120,7 +116,9 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
         limit.as_millis(),
         agent.database.position().await?
     );
-    Ok(Ticket { ticket, writable: false, gtid_executed: facts.executed })
+    let ticket = rand::random();
+    agent.leadership.issue_ticket(ticket);
+    Ok(Ticket { ticket, instance: agent.instance.name() })
 }
 
 /// Promote this follower; its leader, which asks for it, is read-only and waits. Every millisecond here is outage. The
@@ -128,7 +126,8 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
 pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, raised: Raised) -> Result<()> {
     let limit = Duration::from_millis(promotion.position.timeout_ms);
     let ends = Instant::now() + limit;
-    ensure!(agent.redeem_ticket(promotion.ticket), "the right to this promotion is void; run switchover again");
+    let issued = agent.leadership.redeem_ticket(promotion.ticket);
+    let issued = issued.context("the right to this promotion is void; run switchover again")?;
     let wanted = &promotion.position.gtid;
     ensure!(
         agent.database.wait_until_applied(wanted, limit).await?,
@@ -142,6 +141,7 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
         agent.database.start_replication().await?;
         stopped.context("replication did not stop in time")??;
     }
+    agent.leadership.take_over(promotion.epoch, issued)?;
     open_as_leader(&agent).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
@@ -157,26 +157,32 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     Ok(())
 }
 
-async fn open(agent: &Agent) -> Result<()> {
-    if let Err(why) = fence::may_lead(&agent.fence_view().await) {
-        bail!(why);
-    }
+/// Become writable, with a lease that was confirmed just now.
+pub(crate) async fn open(agent: &Agent) -> Result<()> {
+    leadership::lease_for_opening(agent).await?;
     open_as_leader(agent).await?;
     agent.database.start_events().await
 }
 
-/// The marker goes first: a leader that crashes right behind its promotion must come back as one.
+/// The guard knows the end of the lease before the server is writable.
 pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
-    let was = agent.marker.read();
-    agent.marker.write(Marker::Leader)?;
-    if let Err(error) = agent.database.open().await {
-        // A statement without an answer may still be carried out; a server that starts again is read-only for certain.
-        drop(agent.mysqld.rest().await);
-        match was {
-            Some(marker) => agent.marker.write(marker)?,
-            None => agent.marker.remove()?,
+    let _nobody_closes = agent.leadership.gate.lock().await;
+    let epoch = agent.leadership.begin_opening()?;
+    let guarded = async {
+        match agent.leadership.lease_end() {
+            Some(end) => agent.mysqld.allow_writes_until(end).await,
+            None => Ok(()),
         }
+    };
+    let leader = agent.instance.name();
+    let opened = agent.database.open_as_leader(epoch, &leader, guarded);
+    if let Err(error) = opened.await {
+        // A statement without an answer may still be carried out; a server that starts again is read-only for certain.
+        agent.mysqld.kill().await?;
+        agent.leadership.closed();
         return Err(error);
     }
-    agent.demoted.clear()
+    // The others learn of the new leader.
+    agent.leadership.changed.notify_waiters();
+    Ok(())
 }

@@ -2,22 +2,22 @@
 //! are: read-only here, one request to the follower (apply the rest, stop replication, writable), nothing else.
 //!
 //! The commit point is the follower's `read_only=0`. Before it everything is undone. When the follower's answer does not
-//! come, its agent is asked for a new promotion right, which makes the earlier one void: once it has answered that it is
-//! read-only, it cannot promote itself any more, and only then this server opens again.
+//! come, its agent is asked for its vote for a later epoch of this server: once it has given that it cannot promote itself any
+//! more, and only then this server opens again. An agent whose server is open gives none.
 
 use std::time::Duration;
 
 use agent::api::{Position, Promotion, Ticket};
-use agent::client::Error as ClientError;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::LOOK_AGAIN;
 use super::demotion::close;
 use super::follow::Waiting;
-use super::promotion::open_as_leader;
+use super::promotion::open;
 use crate::agent::Agent;
-use crate::gtid::History;
+use crate::leadership;
 use crate::report::{Report, sentence};
+use crate::topology::Peer;
 
 const CATCH_UP_LIMIT_MS: u64 = 8_000;
 /// What the follower gets for its part of the outage. The answer is awaited a little longer.
@@ -37,12 +37,10 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
     agent.database.stop_events().await?;
 
     let closing = agent.closing.begin();
-    agent.demoted.set()?;
-    agent.marker.remove()?;
     let handed = match close(agent).await {
         Ok(()) => match promote_follower(agent, &right).await {
             Ok(()) => Ok(()),
-            Err(error) => undo(agent, error).await,
+            Err(error) => undo(agent, error, report).await,
         },
         // Nobody was asked to promote itself yet.
         Err(error) => reopen(agent, &error.context("this server could not be made read-only")).await,
@@ -56,7 +54,8 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
 async fn promote_follower(agent: &Agent, right: &Ticket) -> Result<()> {
     let gtid = agent.database.position().await?;
     let position = Position { gtid, timeout_ms: PROMOTION_LIMIT_MS };
-    let promotion = Promotion { ticket: right.ticket, position };
+    let epoch = agent.leadership.hand_over(&right.instance)?;
+    let promotion = Promotion { ticket: right.ticket, epoch, position };
     let client = &agent.pair()?.client;
     let promoted = tokio::time::timeout(ANSWER_LIMIT, client.promote(&promotion));
     // Sessions of this server can write nothing any more; cutting them makes the applications move.
@@ -69,26 +68,19 @@ async fn promote_follower(agent: &Agent, right: &Ticket) -> Result<()> {
 }
 
 /// Open this server again, unless the follower was promoted.
-async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
+async fn undo(agent: &Agent, cause: anyhow::Error, report: &Report) -> Result<()> {
     let waiting = Waiting::new(UNDO_LIMIT);
-    let question = Position { gtid: String::new(), timeout_ms: 0 };
     loop {
-        match agent.pair()?.client.prepare_promotion(&question).await {
-            Ok(Ticket { writable: true, .. }) => return Ok(()),
-            Ok(Ticket { writable: false, gtid_executed, .. }) => {
-                if has_all(agent, &gtid_executed).await? {
-                    break;
-                }
-                return Err(cause.context(
-                    "the follower was promoted, has transactions that this server lacks, and is read-only now; this one \
-                     stays read-only too. Run configure-leader-follower. Cause",
-                ));
-            }
-            Err(ClientError::Problem(problem)) if problem.error != "Busy" => {
-                tracing::warn!("the follower does not say whether it was promoted: {}", problem.description);
-            }
-            Err(error) => tracing::warn!("the follower does not say whether it was promoted: {error}"),
+        let why = match leadership::campaign(agent, report).await {
+            Ok(()) => break,
+            Err(error) => sentence(&error),
+        };
+        if let Ok(Peer::Answers(peer)) = agent.look_at_peer().await
+            && peer.is_writable
+        {
+            return Ok(());
         }
+        tracing::warn!("the follower does not give its promotion up: {why}");
         if !waiting.go_on() {
             return Err(cause.context(
                 "the follower does not answer, so it is not known which server leads; this one stays read-only. When the \
@@ -97,19 +89,19 @@ async fn undo(agent: &Agent, cause: anyhow::Error) -> Result<()> {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    reopen(agent, &cause).await
+    // The follower cannot become writable any more; what it has now is all that it ever had as a leader.
+    match agent.look_at_peer().await? {
+        Peer::Answers(peer) if !agent.own_server().await?.has_all_of(&peer) => Err(cause.context(
+            "the follower was promoted, has transactions that this server lacks, and is read-only now; this one \
+             stays read-only too. Run configure-leader-follower. Cause",
+        )),
+        Peer::None | Peer::Silent { .. } | Peer::Answers(_) => reopen(agent, &cause).await,
+    }
 }
 
 async fn reopen(agent: &Agent, cause: &anyhow::Error) -> Result<()> {
-    open_as_leader(agent).await.context("open this server again")?;
-    agent.database.start_events().await?;
+    open(agent).await.context("open this server again")?;
     Err(anyhow!("the hand-over was given up and this server is writable again: {}", sentence(cause)))
-}
-
-/// It was promoted and had clients, if it has more than this server.
-async fn has_all(agent: &Agent, executed: &str) -> Result<bool> {
-    let own: History = agent.database.facts().await?.executed.parse()?;
-    Ok(own.contains(&executed.parse()?))
 }
 
 /// The new leader still forgets its source.

@@ -108,7 +108,7 @@ pub(super) fn events(receiver: mpsc::Receiver<Event>) -> Response {
 pub(super) async fn log(request: Request, next: Next) -> Response {
     let (method, path, begun) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
     let response = next.run(request).await;
-    if !["/v1/leader", "/v1/status", "/metrics"].contains(&path.as_str()) {
+    if !["/v1/leader", "/v1/status", "/v1/voter/renew", "/metrics"].contains(&path.as_str()) {
         let (status, ms) = (response.status().as_u16(), begun.elapsed().as_millis());
         tracing::info!(status, ms, "{method} {path}");
     }

@@ -96,17 +96,19 @@ impl Family {
         row.map(|row| Channel::read(&row, &self.words())).transpose()
     }
 
-    pub(super) async fn executed(self, connection: &mut Connection) -> Result<String> {
-        match self {
-            Family::MariaDb => mariadb::executed(connection).await,
-            Family::MySql => mysql8::executed(connection).await,
-        }
-    }
-
     pub(super) async fn position(self, connection: &mut Connection) -> Result<String> {
         match self {
             Family::MariaDb => mariadb::position(connection).await,
             Family::MySql => mysql8::executed(connection).await,
+        }
+    }
+
+    /// Let the agent's own account write while nobody else can yet.
+    pub(super) async fn let_the_agent_write(self, connection: &mut Connection) -> Result<()> {
+        match self {
+            // It passes `read_only`.
+            Family::MariaDb => Ok(()),
+            Family::MySql => statements::run(connection, "SET GLOBAL super_read_only=0").await,
         }
     }
 

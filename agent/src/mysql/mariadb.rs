@@ -44,11 +44,6 @@ pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Op
     text
 }
 
-/// The state of the binary log.
-pub(super) async fn executed(connection: &mut Connection) -> Result<String> {
-    value(connection, "SELECT @@GLOBAL.gtid_binlog_state").await
-}
-
 pub(super) async fn position(connection: &mut Connection) -> Result<String> {
     value(connection, "SELECT @@GLOBAL.gtid_binlog_pos").await
 }

@@ -4,6 +4,7 @@
 //! | table | what it holds |
 //! | --- | --- |
 //! | `heartbeat` | one row for each server: when it last wrote as the leader, in UTC, and under which epoch |
+//! | `leadership` | one row for each epoch, the first transaction of it: who led since when, in UTC |
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use anyhow::{Context, Result};
 use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
+use super::statements::literal;
 use super::{Connection, Database, STATEMENT_LIMIT, within};
 
 const BAD_DATABASE: u16 = 1049;
@@ -24,6 +26,12 @@ const MAKE_HEARTBEAT: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS replication_monitoring.heartbeat (server_id INT UNSIGNED NOT NULL PRIMARY KEY, \
      ts TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL DEFAULT 0, \
      `timestamp` TIMESTAMP AS (ts) VIRTUAL) ENGINE=InnoDB",
+];
+
+const MAKE_LEADERSHIP: [&str; 2] = [
+    "CREATE DATABASE IF NOT EXISTS replication_monitoring",
+    "CREATE TABLE IF NOT EXISTS replication_monitoring.leadership (epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
+     leader VARCHAR(255) NOT NULL, since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE=InnoDB",
 ];
 
 /// The row that says most of the present leader. A lower epoch is an earlier leader's, whatever its clock said.
@@ -98,6 +106,24 @@ impl Database {
             Ok(figures)
         })
         .await
+    }
+
+    /// Write an epoch into the history, before the server is opened for anybody else. One that is there stays as it is.
+    pub(super) async fn write_leadership(&self, connection: &mut Connection, epoch: u64, leader: &str) -> Result<()> {
+        let statement = format!(
+            "INSERT IGNORE INTO replication_monitoring.leadership (epoch, leader, since) VALUES ({epoch}, {}, UTC_TIMESTAMP(6))",
+            literal(leader)
+        );
+        match connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.clone()))).await {
+            Err(error) if is_missing(&error) => {
+                for statement in MAKE_LEADERSHIP {
+                    connection.execute(statement).await?;
+                }
+                connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map(drop)
+            }
+            done => done.map(drop),
+        }
+        .context("write the epoch of this leadership")
     }
 
     /// How old the last heartbeat is that came here; none when none ever did.

@@ -101,6 +101,23 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("write {}", path.display()))
 }
 
+/// As [`write_private`], and on the disk when it returns.
+pub(crate) fn write_durably(path: &Path, text: &str) -> Result<()> {
+    let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
+    make_private_directory(directory)?;
+    let half = path.with_extension("new");
+    let write = || {
+        remove_file_if_there(&half)?;
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&half, path)?;
+        fs::File::open(directory)?.sync_all()?;
+        anyhow::Ok(())
+    };
+    write().with_context(|| format!("write {} to the disk", path.display()))
+}
+
 /// Remove a file; none is fine.
 pub(crate) fn remove_file_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use agent::api::{Activity, Receiver};
+use agent::quorum::Record;
 
 use crate::gtid::{History, ParseError};
 
@@ -11,8 +12,8 @@ use crate::gtid::{History, ParseError};
 pub(crate) struct Observed {
     pub(crate) me: Server,
     pub(crate) peer: Peer,
-    /// The leadership was taken from `me`, which has neither led nor followed since.
-    pub(crate) was_demoted: bool,
+    /// The latest epoch that `me` knows of is its own.
+    pub(crate) is_elected: bool,
     pub(crate) run: Run,
 }
 
@@ -22,19 +23,18 @@ pub(crate) struct Run {
     pub(crate) has_demoted: bool,
     pub(crate) has_synced: bool,
     pub(crate) has_handed_over: bool,
-    pub(crate) has_awaited_disconnect: bool,
 }
 
 /// The other server of a pair.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, for one decision")]
 pub(crate) enum Peer {
     /// A single node has none.
     None,
-    /// Its agent or its server does not answer, and why. A server can be writable although its agent is gone.
+    /// Its agent or its server does not answer, and why. It may be writable all the same.
     Silent {
         address: IpAddr,
         why: String,
-        may_be_writable: bool,
     },
     Answers(Server),
 }
@@ -51,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) purged: History,
     pub(crate) channel: Option<Channel>,
     pub(crate) busy: Option<Activity>,
+    /// What its agent has agreed to about who leads.
+    pub(crate) record: Record,
 }
 
 /// A server's replication.
@@ -73,6 +75,21 @@ impl Server {
             Some(channel) => executed.united_with(&channel.received),
             None => executed,
         })
+    }
+
+    /// Nothing that the other one has executed or received is unknown here.
+    pub(crate) fn has_all_of(&self, other: &Server) -> bool {
+        self.known().ok().zip(other.known().ok()).is_some_and(|(own, others)| own.contains(&others))
+    }
+
+    /// As [`Server::has_all_of`], and applied.
+    pub(crate) fn has_applied_all_of(&self, other: &Server) -> bool {
+        self.executed.as_ref().ok().zip(other.known().ok()).is_some_and(|(own, others)| own.contains(&others))
+    }
+
+    pub(crate) fn has_applied_what_it_received(&self) -> bool {
+        let received = self.channel.as_ref().map(|channel| &channel.received);
+        self.executed.as_ref().is_ok_and(|executed| received.is_none_or(|received| executed.contains(received)))
     }
 
     /// Replication from `leader` works.
@@ -98,6 +115,22 @@ impl Server {
 }
 
 impl Channel {
+    /// Why the applier does not run although nobody has stopped replication; empty where the server does not say.
+    pub(crate) fn broken_applier(&self) -> Option<&str> {
+        let is_stopped = self.receiver == Receiver::Stopped;
+        let is_broken = !self.is_applier_running && (!is_stopped || !self.applier_error.is_empty());
+        is_broken.then_some(self.applier_error.as_str())
+    }
+
+    pub(crate) fn is_stopped_without_error(&self) -> bool {
+        self.receiver == Receiver::Stopped && !self.is_applier_running && self.applier_error.is_empty()
+    }
+
+    /// Both threads run, and the leader is not reached yet.
+    pub(crate) fn is_connecting_to(&self, leader: &Server) -> bool {
+        self.receiver == Receiver::Connecting && self.is_applier_running && self.source == leader.address.to_string()
+    }
+
     pub(crate) fn describe(&self) -> String {
         let receiver = match self.receiver {
             Receiver::Connected => "connected",

@@ -87,12 +87,25 @@ pub(crate) enum Refusal {
     Empty { peer: IpAddr },
 
     #[error(
-        "Refusing to promote to avoid data loss. Reason: this server was made read-only to hand the leadership over, and its \
-         peer at {peer}, which may have led since, does not answer. Bring the peer's VM back with its disk (recreate it), or \
-         with a new disk when it is lost for good, and run configure-leader-follower: it makes the one with all transactions \
-         the leader"
+        "Refusing to promote to avoid data divergence. Reason: the other server does not answer, and this pair has no witness \
+         that could say whether it is writable. Safe is: bring the other VM back and run make-leader again; or make certain \
+         that it is dead (stop its VM, and delete it), then run force-make-leader"
     )]
-    MayBeStale { peer: IpAddr },
+    NoWitness,
+
+    #[error(
+        "Refusing to promote to avoid data divergence. Reason: neither the other server nor the witness (the broker) answers, \
+         so nobody can say whether the other server is writable. Safe is: bring one of them back and run make-leader again; or \
+         make certain that the other VM is dead (stop its VM, and delete it), then run force-make-leader"
+    )]
+    WitnessSilent,
+
+    #[error(
+        "Refusing to promote to avoid data loss. Reason: the plan promises synchronous replication, and this follower did not \
+         have every acknowledged transaction when the leader was last heard of. Bring the old leader back; or run \
+         force-make-leader, which loses what only the old leader has"
+    )]
+    NotInSync,
 
     #[error("Reason: this server is not the leader; {leader} is. Run switchover there")]
     NotLeader { leader: String },

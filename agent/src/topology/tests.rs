@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::gtid::History;
+use agent::quorum::Record;
 
 const ME: &str = "127.1.0.1";
 const PEER: &str = "127.2.0.1";
 
 /// A read-only server with a history.
-fn server(index: u32, history: &str) -> Server {
+pub(crate) fn server(index: u32, history: &str) -> Server {
     Server {
         instance: format!("mysql/{index}"),
         address: [ME, PEER][index as usize].parse().unwrap(),
@@ -17,14 +18,15 @@ fn server(index: u32, history: &str) -> Server {
         purged: History::default(),
         channel: None,
         busy: None,
+        record: Record::default(),
     }
 }
 
-fn writable(server: Server) -> Server {
+pub(crate) fn writable(server: Server) -> Server {
     Server { is_writable: true, ..server }
 }
 
-fn following(server: Server, receiver: Receiver, is_applier_running: bool, received: &str) -> Server {
+pub(crate) fn following(server: Server, receiver: Receiver, is_applier_running: bool, received: &str) -> Server {
     let source = if server.index == 0 { PEER } else { ME };
     let channel = Channel {
         source: source.into(),
@@ -43,7 +45,7 @@ fn healthy(server: Server) -> Server {
 }
 
 fn silent() -> Peer {
-    Peer::Silent { address: PEER.parse().unwrap(), why: "the agent does not answer".into(), may_be_writable: false }
+    Peer::Silent { address: PEER.parse().unwrap(), why: "the agent does not answer".into() }
 }
 
 fn next(command: Command, me: Server, peer: Peer) -> String {
@@ -51,7 +53,7 @@ fn next(command: Command, me: Server, peer: Peer) -> String {
 }
 
 fn next_in(command: Command, me: Server, peer: Peer, run: Run) -> String {
-    match next_step(command, &Observed { me, peer, was_demoted: false, run }) {
+    match next_step(command, &Observed { me, peer, is_elected: true, run }) {
         Ok(step) => format!("{step:?}"),
         Err(refusal) => refusal.to_string(),
     }
@@ -147,20 +149,25 @@ fn make_read_only_demotes_then_asks_the_peer_once() {
 fn make_leader_refuses_beside_a_leader_that_is_there() {
     let accessible = "Leader VM is still accessible from the follower. Refusing to promote to avoid data divergence";
     let follower = |receiver, applier| following(server(0, "0-2-5"), receiver, applier, "0-2-5");
-    let headless = Peer::Silent { address: PEER.parse().unwrap(), why: String::new(), may_be_writable: true };
-    for (me, peer) in [
-        (follower(Receiver::Connecting, true), headless),
-        (follower(Receiver::Connecting, true), Peer::Answers(writable(server(1, "0-2-5")))),
-        (follower(Receiver::Connected, true), Peer::Answers(server(1, "0-2-5"))),
-        (server(0, ""), Peer::Answers(writable(server(1, "0-2-5")))),
-    ] {
-        let refusal = next(Command::MakeLeader, me, peer);
+    for me in [follower(Receiver::Connecting, true), follower(Receiver::Connected, true), server(0, "")] {
+        let refusal = next(Command::MakeLeader, me, Peer::Answers(writable(server(1, "0-2-5"))));
         assert!(refusal.starts_with(accessible), "{refusal}");
     }
-    let me = follower(Receiver::Connected, true);
-    assert_eq!(next(Command::MakeLeader, me.clone(), silent()), "AwaitDisconnect");
-    let waited = Run { has_awaited_disconnect: true, ..Run::default() };
-    assert!(next_in(Command::MakeLeader, me, silent(), waited).starts_with(accessible));
+}
+
+#[test]
+fn make_leader_has_itself_chosen_before_it_stops_anything() {
+    let follower = |receiver, applier| following(server(0, "0-2-5"), receiver, applier, "0-2-9");
+    for (me, peer) in [
+        (follower(Receiver::Connected, true), silent()),
+        (follower(Receiver::Connecting, true), silent()),
+        (follower(Receiver::Stopped, false), silent()),
+        (follower(Receiver::Connected, true), Peer::Answers(server(1, "0-2-12"))),
+        (server(0, "0-2-5"), silent()),
+    ] {
+        let observed = Observed { me, peer, is_elected: false, run: Run::default() };
+        assert_eq!(next_step(Command::MakeLeader, &observed), Ok(Step::Campaign), "{observed:?}");
+    }
 }
 
 #[test]
@@ -169,6 +176,7 @@ fn make_leader_applies_everything_that_was_received_before_it_promotes() {
     let follower = |receiver, applier, received| following(server(0, "0-2-5"), receiver, applier, received);
     for (me, expected) in [
         (follower(Receiver::Connecting, true, "0-2-9"), "StopReceiving"),
+        (follower(Receiver::Connected, true, "0-2-9"), "StopReceiving"),
         (follower(Receiver::Stopped, true, "0-2-9"), "ApplyReceived"),
         (follower(Receiver::Stopped, true, "0-2-5"), "Promote"),
         (follower(Receiver::Connecting, false, "0-2-9"), stopped),
@@ -195,6 +203,8 @@ fn make_leader_never_leaves_reachable_transactions_behind() {
 
     assert!(next(Command::MakeLeader, me(), Peer::Answers(server(1, "0-2-6"))).starts_with(loss));
     assert_eq!(next(Command::MakeLeader, me(), Peer::Answers(server(1, "0-2-5"))), "Promote");
+    let receiving = following(server(0, "0-2-5"), Receiver::Connected, true, "0-2-5");
+    assert_eq!(next(Command::MakeLeader, receiving, Peer::Answers(server(1, "0-2-6"))), "ReceiveRest");
     assert!(next(Command::MakeLeader, server(0, ""), silent()).starts_with(loss));
 }
 
@@ -232,7 +242,7 @@ fn switchover_hands_over_only_to_a_follower_that_is_ready() {
 #[test]
 fn a_command_begins_on_a_pair_whose_peer_is_not_busy() {
     let admitted = |peer| {
-        admit(Command::MakeLeader, &Observed { me: server(0, ""), peer, was_demoted: false, run: Run::default() })
+        admit(Command::MakeLeader, &Observed { me: server(0, ""), peer, is_elected: false, run: Run::default() })
     };
     let busy = |activity| Peer::Answers(Server { busy: Some(activity), ..server(1, "") });
 

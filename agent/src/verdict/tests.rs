@@ -1,6 +1,7 @@
 //! The verdict by table.
 
 use agent::api::{Activity, Command, Receiver, Replication, ReplicationMode, Role, Status};
+use agent::quorum::Record;
 
 use super::{Peer, judge};
 use crate::instance::Mode;
@@ -22,6 +23,8 @@ fn server(last: u8) -> Status {
         gtid_purged: String::new(),
         busy: None,
         version: String::new(),
+        record: Record::default(),
+        lease_ms: None,
     }
 }
 

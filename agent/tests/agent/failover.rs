@@ -1,5 +1,7 @@
 //! A pair that loses something: its leader, a server, an agent; and how it becomes whole again.
 
+use std::time::Instant;
+
 use agent::api::{Command, Receiver, Role};
 use sqlx::Executor;
 
@@ -19,15 +21,20 @@ async fn the_follower_takes_over_from_a_dead_leader_and_the_leader_comes_back() 
     first.kill();
     second.until("a lost leader", |status| status.replication.as_ref().unwrap().receiver == Receiver::Connecting).await;
     let lines = run(&second, Command::MakeLeader).await.unwrap();
-    assert_eq!(lines, ["Requesting instance to be configured as leader", "Instance successfully configured as leader"]);
+    let waited =
+        lines.iter().take_while(|line| line.starts_with("Waiting until the old leader's lease has run out")).count();
+    assert_eq!(
+        lines[waited..],
+        ["Requesting instance to be configured as leader", "Instance successfully configured as leader"]
+    );
     assert_eq!(run(&second, Command::MakeLeader).await.unwrap(), ["Instance successfully configured as leader"]);
     second.sql("INSERT INTO d.t VALUES (3)").await;
     let alone = run(&second, Command::MakeReadOnly).await.unwrap_err();
     assert!(alone.starts_with(&format!("failed to fetch status of peer ({})", first.address)), "{alone}");
 
+    // The new leadership was laid down, so nobody leads until somebody says so.
     first.recreate();
-    let back = first.until_left_read_only().await;
-    assert!(back.read_only && !back.replication_configured, "{back:?}");
+    first.until_logged("not recovered yet: the leader is not writable yet").await;
     run(&first, Command::ConfigureLeaderFollower).await.unwrap();
     in_step(&second, &first).await;
     assert_eq!(second.status().await.unwrap().role, Role::Leader);
@@ -115,15 +122,15 @@ async fn a_leader_that_was_replaced_does_not_come_back_writable() {
     let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
+    let before = first.status().await.unwrap().record;
 
-    // Its run directory, and with it the marker, survives a stop.
     first.stop();
     run(&second, Command::MakeLeader).await.unwrap();
     first.start();
-    let back = first.until_left_read_only().await;
-    assert!(back.read_only && !first.has_role_marker(), "{back:?}");
-    run(&second, Command::ConfigureLeaderFollower).await.unwrap();
-    assert_eq!(first.status().await.unwrap().role, Role::Follower);
+
+    let back = first.until("a follower", |status| status.role == Role::Follower).await;
+    assert!(back.record.epoch > before.epoch, "{back:?}");
+    assert_eq!(back.record.leader, Some(second.status().await.unwrap().instance));
 }
 
 #[tokio::test]
@@ -138,20 +145,70 @@ async fn an_empty_server_does_not_become_the_leader_of_a_lost_one() {
 }
 
 #[tokio::test]
-async fn a_leader_without_its_agent_still_counts() {
-    let (mut first, mut second) = configured().await;
+async fn a_leader_without_its_agent_is_dead_before_its_successor_opens() {
+    let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
+    let server = first.server_pid().unwrap();
+    let mut writer = first.admin().await;
+
     first.kill_agent();
+    let (last, promoted) = tokio::join!(
+        async {
+            while writer.execute("REPLACE INTO d.t VALUES (9)").await.is_ok() {}
+            Instant::now()
+        },
+        async {
+            run(&second, Command::MakeLeader).await.unwrap();
+            Instant::now()
+        }
+    );
 
-    // Replication is cut as well, so that only the old leader's server itself can tell.
-    second.sql("STOP SLAVE; RESET SLAVE ALL").await;
-    let refusal = run(&second, Command::MakeLeader).await.unwrap_err();
-    assert!(refusal.starts_with("Leader VM is still accessible from the follower."), "{refusal}");
-    assert!(refusal.contains("is there and its server is writable or may be"), "{refusal}");
+    assert!(last < promoted, "the old leader took writes until {:?} behind the promotion", last - promoted);
+    assert!(!std::path::Path::new(&format!("/proc/{server}/exe")).exists());
+}
 
+#[tokio::test]
+async fn a_leader_that_nobody_confirms_turns_read_only_and_comes_back_by_itself() {
+    let (first, mut second) = configured().await;
+    first.sql(TABLE).await;
+    let witness = first.witness.clone().unwrap();
+
+    // One of the two is enough.
     second.kill();
-    second.start();
-    assert!(second.until_left_read_only().await.read_only);
-    assert_eq!(first.number("SELECT @@read_only").await, 0);
+    first.sql("INSERT INTO d.t VALUES (3)").await;
+    first.until("a renewed lease", |status| status.lease_ms.is_some_and(|left| left > 1_800)).await;
+    assert!(!first.status().await.unwrap().read_only);
+    witness.fall_silent();
+    first.until("a read-only server", |status| status.read_only).await;
+
+    witness.answer();
+    first.until("a leader", |status| status.role == Role::Leader).await;
+    first.sql("INSERT INTO d.t VALUES (4)").await;
+}
+
+#[tokio::test]
+async fn nobody_is_promoted_while_nobody_can_say_whether_the_leader_lives() {
+    let (mut first, second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    second.witness.as_ref().unwrap().fall_silent();
+    first.kill();
+
+    let refusal = run(&second, Command::MakeLeader).await.unwrap_err();
+    assert!(refusal.starts_with("Refusing to promote to avoid data divergence."), "{refusal}");
+    assert!(refusal.contains("then run force-make-leader"), "{refusal}");
+    assert!(second.status().await.unwrap().read_only);
+
+    let lines = run(&second, Command::ForceMakeLeader).await.unwrap();
+    assert!(lines.iter().any(|line| line.starts_with("FORCED to lead under epoch")), "{lines:?}");
+    second.sql("INSERT INTO d.t VALUES (3)").await;
+    assert_eq!(second.number("SELECT CAST(MAX(epoch) AS SIGNED) FROM replication_monitoring.leadership").await, 102);
+
+    // The old leader follows, and the witness hears of it.
+    second.witness.as_ref().unwrap().answer();
+    first.recreate();
+    first.until("a follower", |status| status.role == Role::Follower).await;
+    in_step(&second, &first).await;
+    assert_eq!(second.witness.as_ref().unwrap().record().epoch, 102);
 }

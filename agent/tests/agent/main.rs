@@ -1,6 +1,7 @@
 //! The agent as its callers see it: the built program with a real server, in a directory and on an address of its own.
 #![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
 
+mod authority;
 mod crashes;
 mod demotion;
 mod failover;
@@ -12,3 +13,4 @@ mod preparing;
 mod seeding;
 mod single_node;
 mod vm;
+mod witness;

@@ -6,8 +6,9 @@ use agent::api::{Command, Replication, Role, Verdict};
 use axum::http::HeaderValue;
 use sqlx::Executor;
 
+use crate::authority::authority;
 use crate::pair::{configured, in_step, run, started};
-use crate::vm::{NAME, Vm, authority, deployment, signal};
+use crate::vm::{NAME, Vm, deployment, signal};
 
 const BEATS: &str =
     "SELECT CAST(VARIABLE_VALUE AS INT) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_REPLACE_SELECT'";

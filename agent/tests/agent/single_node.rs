@@ -4,7 +4,8 @@ use agent::Client;
 use agent::api::{BROKER_NAME, Command, Role};
 use sqlx::{Connection, Executor};
 
-use crate::vm::{Authority, DEPLOYMENT, NAME, Vm, authority, deployment, user};
+use crate::authority::{Authority, authority};
+use crate::vm::{DEPLOYMENT, NAME, Vm, deployment, user};
 
 async fn started() -> Vm {
     let mut vm = deployment(1).pop().unwrap();

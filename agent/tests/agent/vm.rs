@@ -2,58 +2,34 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::Client;
 use agent::api::{Status, User};
 use agent::config::Tls;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tempfile::TempDir;
 
+use crate::authority::authority;
+use crate::witness::Witness;
+
 pub(crate) const DEPLOYMENT: &str = "service-instance_test";
 pub(crate) const NAME: &str = "service-instance-test";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A certificate authority.
-pub(crate) struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "tandem agents");
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
-    }
-
-    pub(crate) fn issue(&self, name: &str) -> Tls {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Tls { ca: self.pem.clone(), certificate: certificate.pem(), private_key: key.serialize_pem() }
-    }
-}
-
-/// The authority of the agents of all tests.
-pub(crate) fn authority() -> &'static Authority {
-    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
-    AUTHORITY.get_or_init(Authority::new)
-}
+/// Short, since every failover of a test waits for it; long enough for the pauses of a busy machine.
+const LEASE_MS: u64 = 3_000;
 
 /// One VM.
 pub(crate) struct Vm {
     pub(crate) address: String,
     pub(crate) cid: String,
     pub(crate) client: Client,
+    /// A pair's third voter.
+    pub(crate) witness: Option<Arc<Witness>>,
     root: PathBuf,
     directory: TempDir,
     agent: Option<Child>,
@@ -73,12 +49,14 @@ pub(crate) fn deployment(size: u32) -> Vec<Vm> {
         .map(|(index, address)| json!({"name": "mysql", "id": format!("id-{index}"), "index": index, "az": "z1", "address": address, "bootstrap": index == 0}))
         .collect();
     let tls = authority().issue(NAME);
-    let vm = |index: usize| Vm::new(index, &addresses[index], &json!(instances), &tls);
+    let third = || format!("127.83.{net}.{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let witness = (size == 2).then(|| Arc::new(Witness::start(&third())));
+    let vm = |index: usize| Vm::new(index, &addresses[index], &json!(instances), &tls, witness.clone());
     (0..addresses.len()).map(vm).collect()
 }
 
 impl Vm {
-    fn new(index: usize, address: &str, instances: &serde_json::Value, tls: &Tls) -> Vm {
+    fn new(index: usize, address: &str, instances: &serde_json::Value, tls: &Tls, witness: Option<Arc<Witness>>) -> Vm {
         let directory = tempfile::Builder::new().prefix("agent").tempdir().unwrap();
         let root = directory.path();
         for made in ["jobs/mysql-agent", "disk", "data", "sys/run", "sys/log/mysql-agent", "packages"] {
@@ -99,6 +77,10 @@ impl Vm {
         });
         if is_pair {
             config["properties"]["replication_password"] = json!("re'pl\\");
+            config["properties"]["lease_ttl_in_ms"] = json!(LEASE_MS);
+        }
+        if let Some(witness) = &witness {
+            config["properties"]["witness"] = json!({"host": witness.address});
         }
         std::fs::write(root.join("jobs/mysql-agent/config.json"), config.to_string()).unwrap();
         let client = Client::new(address.parse().unwrap(), DEPLOYMENT, tls).unwrap();
@@ -107,6 +89,7 @@ impl Vm {
             address: address.into(),
             cid,
             client,
+            witness,
             root: directory.path().into(),
             directory,
             agent: None,
@@ -291,10 +274,6 @@ impl Vm {
     pub(crate) async fn until_left_read_only(&self) -> Status {
         self.until_logged("the server stays read-only").await;
         self.until_up().await
-    }
-
-    pub(crate) fn has_role_marker(&self) -> bool {
-        self.root().join("sys/run/mysql/role.json").exists()
     }
 
     /// A session of the agent's own account.

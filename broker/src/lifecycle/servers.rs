@@ -85,6 +85,8 @@ mod tests {
             replication,
             busy: None,
             version: String::new(),
+            record: agent::quorum::Record::default(),
+            lease_ms: None,
         };
         Answer { address: IpAddr::from([127, 0, 0, last]), status: Some(status) }
     }

@@ -127,6 +127,8 @@ mod tests {
             gtid_purged: String::new(),
             busy: None,
             version: "10.11.19-MariaDB".into(),
+            record: agent::quorum::Record::default(),
+            lease_ms: None,
         }
     }
 

@@ -1,0 +1,344 @@
+//! This agent's part in who leads its pair: its vote, which it keeps on the persistent disk, and the lease of its own
+//! leadership. The rules are `quorum.rs` of the library; here they meet the disk and the server.
+//!
+//! The server is *open* from the moment before it is made writable until it is known to be read-only or dead. An open server
+//! gives its vote to nobody, and confirms nobody.
+
+mod campaign;
+mod keeper;
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent::client::VoterClient;
+use agent::quorum::{Answer, Ballot, Lease, Record, Release, Renewal, Voter};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::instance::Instance;
+use crate::mysqld::{remove_file_if_there, write_durably};
+
+pub(crate) use campaign::{campaign, force};
+pub(crate) use keeper::{close_now, keep_lease, lease_for_opening, release_to_others, watch_lease};
+
+/// A leader that was chosen by nobody takes an epoch that nobody who is out of reach can have come to.
+const FORCED_LEAP: u64 = 100;
+
+/// The agent's part.
+pub(crate) struct Leadership {
+    me: String,
+    lease: Duration,
+    /// Without a witness nobody can be chosen without this agent's vote, so a leader needs no lease.
+    pub(crate) is_leased: bool,
+    file: PathBuf,
+    state: Mutex<State>,
+    /// The other server's agent, then the witness.
+    pub(crate) others: Vec<Other>,
+    /// Something changed that the loops wait for.
+    pub(crate) changed: Notify,
+    /// Held while the server is opened or closed, so that the one that came later is what it is.
+    pub(crate) gate: tokio::sync::Mutex<()>,
+}
+
+/// Another voter.
+pub(crate) struct Other {
+    pub(crate) client: VoterClient,
+    pub(crate) is_witness: bool,
+}
+
+/// What is kept on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    record: Record,
+    /// The last epoch in which this server may have been writable, and has not followed since.
+    led: u64,
+}
+
+#[derive(Clone)]
+struct State {
+    voter: Voter,
+    led: u64,
+    lease: Lease,
+    is_open: bool,
+    /// A human took the place of the other voters, until one of them confirms.
+    is_forced: bool,
+    /// The follower has everything that this leader acknowledges.
+    in_sync: bool,
+    /// Another voter knows a later epoch.
+    superseded: Option<Record>,
+    /// The right to promote this follower that was given last, and when.
+    ticket: Option<(u64, Duration)>,
+}
+
+impl Leadership {
+    /// What was kept. A file that is there and cannot be read stops the agent: a vote that is forgotten could be given twice.
+    pub(crate) fn new(instance: &Instance) -> Result<Leadership> {
+        let file = instance.store().join("leadership.json");
+        let kept = read(&file)?;
+        let pair = instance.pair.as_ref();
+        let lease = pair.map_or(Duration::ZERO, |pair| pair.lease);
+        let mut others = Vec::new();
+        if let Some(pair) = pair {
+            let agent = VoterClient::agent(pair.peer.address, &instance.spec.deployment, &instance.tls);
+            others.push(Other { client: agent.context("property tls is not usable")?, is_witness: false });
+            if let Some(witness) = &pair.witness {
+                let client = VoterClient::witness(&witness.host, witness.port, &instance.tls);
+                others.push(Other { client: client.context("property tls is not usable")?, is_witness: true });
+            }
+        }
+        let state = State {
+            voter: Voter::started(kept.record, clock::now()),
+            led: kept.led,
+            lease: Lease::new(lease),
+            // A server that an earlier agent has left may be writable.
+            is_open: true,
+            is_forced: false,
+            in_sync: false,
+            superseded: None,
+            ticket: None,
+        };
+        let is_leased = others.iter().any(|other| other.is_witness);
+        Ok(Leadership {
+            me: instance.name(),
+            lease,
+            is_leased,
+            file,
+            state: Mutex::new(state),
+            others,
+            changed: Notify::new(),
+            gate: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        self.state().voter.record().clone()
+    }
+
+    pub(crate) fn led(&self) -> u64 {
+        self.state().led
+    }
+
+    /// The epoch that is this server's, where one is.
+    pub(crate) fn own_epoch(&self) -> Option<u64> {
+        self.owned(&self.state())
+    }
+
+    /// May this server be writable, as far as its lease goes?
+    pub(crate) fn may_write(&self) -> bool {
+        let state = self.state();
+        !self.is_leased || state.is_forced || state.lease.is_held(clock::now())
+    }
+
+    /// How much of the lease is left, where there is one.
+    pub(crate) fn lease_left(&self) -> Option<Duration> {
+        let state = self.state();
+        let end = state.lease.closes_at().filter(|_| self.is_leased && self.owned(&state).is_some())?;
+        Some(end.saturating_sub(clock::now()))
+    }
+
+    /// Another server's question. An open server lets nobody pass; it closes first.
+    pub(crate) fn answer_renewal(&self, renewal: &Renewal) -> Result<Answer> {
+        let answer = self.change(|me, state, now| {
+            let record = state.voter.record().clone();
+            if renewal.leader == me.me {
+                return Answer::Refused(record);
+            }
+            if state.is_open {
+                if renewal.epoch > record.epoch {
+                    state.superseded = Some(Record {
+                        epoch: renewal.epoch,
+                        leader: Some(renewal.leader.clone()),
+                        lease_ms: renewal.lease_ms,
+                        in_sync: renewal.in_sync,
+                        is_vacant: false,
+                    });
+                }
+                return Answer::Refused(record);
+            }
+            state.voter.renew(renewal, now)
+        })?;
+        self.changed.notify_waiters();
+        Ok(answer)
+    }
+
+    /// Another server's candidature.
+    pub(crate) fn answer_ballot(&self, ballot: &Ballot) -> Result<Answer> {
+        self.change(|me, state, now| match state.is_open && ballot.leader != me.me {
+            true => Answer::Refused(state.voter.record().clone()),
+            false => state.voter.vote(ballot, now),
+        })
+    }
+
+    /// Another server lays its leadership down.
+    pub(crate) fn answer_release(&self, release: &Release) -> Result<()> {
+        self.change(|_, state, now| state.voter.release(release, now))
+    }
+
+    /// Agree to what another voter has agreed to. The server is closed.
+    pub(crate) fn adopt(&self, record: &Record) -> Result<()> {
+        self.change(|me, state, now| {
+            let Some(leader) = record.leader.clone().filter(|_| !state.is_open) else { return };
+            if leader == me.me {
+                me.vote_for_me(state, record.epoch, now);
+                return;
+            }
+            let Record { epoch, lease_ms, in_sync, .. } = *record;
+            state.voter.renew(&Renewal { epoch, leader: leader.clone(), lease_ms, in_sync }, now);
+            if record.is_vacant {
+                state.voter.release(&Release { epoch, leader }, now);
+            }
+        })
+    }
+
+    /// The server is about to be made writable; says under which epoch. From here on it counts as writable.
+    pub(crate) fn begin_opening(&self) -> Result<u64> {
+        let mut state = self.state();
+        let epoch = self.owned(&state).context("the leadership is not this server's")?;
+        ensure!(
+            !self.is_leased || state.is_forced || state.lease.is_held(clock::now()),
+            "neither the other server's agent nor the witness has confirmed in time that this server leads"
+        );
+        state.is_open = true;
+        Ok(epoch)
+    }
+
+    /// When the guard must end a server that is still writable.
+    pub(crate) fn lease_end(&self) -> Option<Duration> {
+        let state = self.state();
+        state.lease.ends_at().filter(|_| self.is_leased && !state.is_forced)
+    }
+
+    /// The server is known to be read-only, or not to run.
+    pub(crate) fn closed(&self) {
+        self.state().is_open = false;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().is_open
+    }
+
+    /// This server, which is closed, does not write under its epoch again.
+    pub(crate) fn lay_down(&self) -> Result<Option<Release>> {
+        self.change(|me, state, now| {
+            let release = Release { epoch: me.owned(state)?, leader: me.me.clone() };
+            state.voter.release(&release, now);
+            state.lease.lost();
+            Some(release)
+        })
+    }
+
+    /// This server, which is closed, gives its leadership to `successor`: the epoch of that.
+    pub(crate) fn hand_over(&self, successor: &str) -> Result<u64> {
+        self.change(|me, state, now| {
+            let epoch = state.voter.record().epoch;
+            let lease_ms = u64::try_from(me.lease.as_millis()).unwrap_or(u64::MAX);
+            state.voter.release(&Release { epoch, leader: me.me.clone() }, now);
+            state.voter.vote(&Ballot { epoch: epoch + 1, leader: successor.into(), is_canvass: false }, now);
+            let leader = successor.to_owned();
+            // The successor counts its lease from this vote.
+            state.voter.renew(&Renewal { epoch: epoch + 1, leader, lease_ms, in_sync: false }, now);
+            state.lease.lost();
+            epoch + 1
+        })
+    }
+
+    /// The leader, which has closed, gave its leadership to this server, under a ticket that was issued at `issued`: the lease
+    /// counts from then, since the leader voted later.
+    pub(crate) fn take_over(&self, epoch: u64, issued: Duration) -> Result<()> {
+        let is_taken = self.change(|me, state, now| {
+            if state.voter.record().epoch < epoch {
+                me.release_leader(state, now);
+            }
+            let is_taken = me.vote_for_me(state, epoch, now);
+            if is_taken {
+                state.lease.confirmed(issued);
+            }
+            is_taken
+        })?;
+        ensure!(is_taken, "a later leadership than epoch {epoch} is known here; run switchover again");
+        Ok(())
+    }
+
+    /// A new right to promote this follower; every earlier one is void.
+    pub(crate) fn issue_ticket(&self, ticket: u64) {
+        self.state().ticket = Some((ticket, clock::now()));
+    }
+
+    /// Use the right up; says when it was given. None where it is not the last one that was given.
+    pub(crate) fn redeem_ticket(&self, ticket: u64) -> Option<Duration> {
+        self.state().ticket.take().filter(|(issued, _)| *issued == ticket).map(|(_, at)| at)
+    }
+
+    /// This server follows again: what it had as a leader is in its leader's history, or saved.
+    pub(crate) fn has_followed(&self) -> Result<()> {
+        self.change(|_, state, _| state.led = 0)
+    }
+
+    /// Whether the follower has everything that this leader acknowledges. The other voters learn it with the next renewal.
+    #[expect(dead_code, reason = "sync mode sets it, which follows")]
+    pub(crate) fn set_in_sync(&self, in_sync: bool) {
+        self.state().in_sync = in_sync;
+        self.changed.notify_waiters();
+    }
+
+    fn owned(&self, state: &State) -> Option<u64> {
+        let record = state.voter.record();
+        (record.leader.as_ref() == Some(&self.me) && !record.is_vacant).then_some(record.epoch)
+    }
+
+    /// The leader of the record has agreed to another one, so it is closed and this voter need not wait for its lease.
+    fn release_leader(&self, state: &mut State, now: Duration) {
+        let Record { epoch, leader, .. } = state.voter.record().clone();
+        if let Some(leader) = leader.filter(|leader| *leader != self.me) {
+            state.voter.release(&Release { epoch, leader }, now);
+        }
+    }
+
+    fn vote_for_me(&self, state: &mut State, epoch: u64, now: Duration) -> bool {
+        let ballot = Ballot { epoch, leader: self.me.clone(), is_canvass: false };
+        let is_granted = matches!(state.voter.vote(&ballot, now), Answer::Granted(_));
+        if is_granted {
+            // An answer about an earlier epoch is no lease for this one.
+            state.lease.lost();
+            state.led = epoch;
+            state.superseded = None;
+        }
+        is_granted
+    }
+
+    /// Change the state; what must not be forgotten is on the disk before anybody sees the change.
+    fn change<T>(&self, act: impl FnOnce(&Leadership, &mut State, Duration) -> T) -> Result<T> {
+        let mut state = self.state();
+        let mut changed = state.clone();
+        let done = act(self, &mut changed, clock::now());
+        let kept = |state: &State| Kept { record: state.voter.record().clone(), led: state.led };
+        if kept(&changed) != kept(&state) {
+            let text = serde_json::to_string(&kept(&changed)).context("write what this agent agreed to")?;
+            write_durably(&self.file, &text)?;
+        }
+        *state = changed;
+        Ok(done)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(file: &std::path::Path) -> Result<Kept> {
+    // What a crash left half written was seen by nobody.
+    remove_file_if_there(&file.with_extension("new"))?;
+    match std::fs::read_to_string(file) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} holds what this agent agreed to and cannot be read; put it back from the other server's status",
+                file.display()
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Kept::default()),
+        Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
+    }
+}
