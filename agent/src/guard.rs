@@ -15,8 +15,9 @@
 //! because a server starts read-only.
 //!
 //! The kernel's promise to kill the server with its guard (`PR_SET_PDEATHSIG`) is made by a program before it becomes the
-//! server; that is the stage `launch`. It holds as long as the server does not change its user, and our `my.cnf` has it
-//! stay what it is. Everything here is one thread, because the promise is about the thread that started the server.
+//! server; that is the stage `launch`. The kernel forgets it where the server changes its user, and our `my.cnf` has it stay
+//! what it is, or where the server's file has capabilities (`setcap`); there an agent that lives kills the server itself.
+//! Everything here is one thread, because the promise is about the thread that started the server.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};

@@ -64,20 +64,23 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
         }
     };
     let nobody_opens = agent.leadership.gate.lock().await;
+    // Asked before the outage.
+    let writers = agent.database.writers_through_read_only().await?;
     ladder::climb(agent, measures).await?;
     agent.leadership.closed();
     drop((users, nobody_opens));
     if let Err(error) = agent.mysqld.forbid_writes().await {
         tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }
-    let writers = agent.database.cut_writers().await?;
-    until_gone(agent, &writers).await
+    let cut = agent.database.cut_writers(&writers).await?;
+    until_gone(agent, &cut).await
 }
 
 /// Cut the sessions of a read-only server, so that their clients look for the leader, and see that the history rests.
 async fn cut_all(agent: &Agent) -> Result<()> {
     let cut = agent.database.cut(Cut::Applications, 0).await?;
     until_gone(agent, &cut).await?;
+    let mut writers = Vec::new();
     for _ in 0..LOOKS {
         let before = agent.database.position().await?;
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -85,13 +88,12 @@ async fn cut_all(agent: &Agent) -> Result<()> {
         if agent.database.position().await? == before || agent.database.facts().await?.channel.is_some() {
             return Ok(());
         }
-        let writers = agent.database.cut_writers().await?;
-        until_gone(agent, &writers).await?;
+        writers = agent.database.writers_through_read_only().await?;
+        until_gone(agent, &agent.database.cut_writers(&writers).await?).await?;
     }
     bail!(
-        "the server is read-only, and somebody writes all the same. Stop that and run the command again; of the accounts \
-         {:?} can do so, and admin",
-        agent.database.writers_through_read_only().await?
+        "the server is read-only, and somebody writes all the same. Stop that and run the command again; admin can do so, \
+         and of the other accounts {writers:?}"
     )
 }
 

@@ -115,15 +115,16 @@ impl Database {
         .await
     }
 
-    /// Cut the sessions that a read-only server does not stop from writing; says which. MySQL's stops all.
-    pub(crate) async fn cut_writers(&self) -> Result<Vec<Session>> {
+    /// Cut the sessions that a read-only server does not stop from writing, an operator's and those of `accounts`; says which.
+    /// MySQL's stops all.
+    pub(crate) async fn cut_writers(&self, accounts: &[String]) -> Result<Vec<Session>> {
         within(STATEMENT_LIMIT, "cut the sessions that can write on a read-only server", async {
             let (family, mut connection) = self.session().await?;
             if family == Family::MySql {
                 return Ok(Vec::new());
             }
             let mut users = vec![literal(OPERATOR)];
-            users.extend(writers_through_read_only(&mut connection).await?.iter().map(|account| user_of(account)));
+            users.extend(accounts.iter().map(|account| literal(user_of(account))));
             let met = named_sessions(&mut connection, &users.join(", ")).await?;
             for session in &met {
                 kill(&mut connection, session.id).await?;
@@ -153,14 +154,18 @@ impl Database {
     /// The accounts, but for our own, whose sessions a read-only server does not stop, or that can make it writable.
     pub(crate) async fn writers_through_read_only(&self) -> Result<Vec<String>> {
         within(STATEMENT_LIMIT, "ask who may write on a read-only server", async {
-            writers_through_read_only(&mut *self.connection().await?).await
+            let query = format!(
+                "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES \
+                 WHERE PRIVILEGE_TYPE IN ({PRIVILEGES})"
+            );
+            let grantees = rows(&mut *self.connection().await?, &query).await?;
+            Ok(foreign(grantees.iter().map(|row| text(row, "grantee")).collect::<Result<_>>()?))
         })
         .await
     }
 
     pub(crate) async fn writes_through_read_only(&self, user: &str) -> Result<bool> {
-        let quoted = format!("'{user}'");
-        Ok(self.writers_through_read_only().await?.iter().any(|account| user_of(account) == quoted))
+        Ok(self.writers_through_read_only().await?.iter().any(|account| user_of(account) == user))
     }
 }
 
@@ -195,18 +200,10 @@ pub(super) async fn kill(connection: &mut Connection, id: u64) -> Result<()> {
     }
 }
 
-pub(super) async fn writers_through_read_only(connection: &mut Connection) -> Result<Vec<String>> {
-    let query = format!(
-        "SELECT DISTINCT GRANTEE AS grantee FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN ({PRIVILEGES})"
-    );
-    let grantees = rows(connection, &query).await?;
-    let grantees: Vec<String> = grantees.iter().map(|row| text(row, "grantee")).collect::<Result<_>>()?;
-    Ok(foreign(grantees))
-}
-
-/// The user of an account `'user'@'host'`, quoted as it is.
-fn user_of(account: &str) -> String {
-    account.rsplit_once('@').map_or(account, |(user, _)| user).to_owned()
+/// The user of an account `'user'@'host'`, in which the server quotes nothing else.
+fn user_of(account: &str) -> &str {
+    let user = account.rsplit_once("'@'").map_or(account, |(user, _)| user);
+    user.strip_prefix('\'').unwrap_or(user)
 }
 
 /// Of the accounts `'user'@'host'` those that are neither ours nor the server's own, which nobody can log in to.
@@ -248,5 +245,6 @@ mod tests {
         let grantees = ["'root'@'%'", "'admin'@'localhost'", "'admin'@'%'", "'mysql.session'@'localhost'"];
 
         assert_eq!(foreign(grantees.map(String::from).to_vec()), ["'admin'@'%'", "'root'@'%'"]);
+        assert_eq!(["'root'@'%'", "'o'x@'@'10.%'", "'role'"].map(user_of), ["root", "o'x@", "role'"]);
     }
 }

@@ -163,9 +163,9 @@ async fn a_global_read_lock_holds_nothing_up() {
 #[tokio::test]
 async fn who_may_write_on_a_read_only_server_is_cut_as_well() {
     let (first, second) = with_binding().await;
-    first.sql("CREATE USER root@'%' IDENTIFIED BY 'p'; GRANT ALL PRIVILEGES ON *.* TO root@'%'").await;
+    first.sql("CREATE USER root@'%' IDENTIFIED BY 'p'; GRANT ALL PRIVILEGES ON *.* TO root@'%'; CREATE USER `o'x`@'%'; GRANT SUPER ON *.* TO `o'x`@'%'").await;
     let seen = first.client.inspection().await.unwrap().writers_through_read_only;
-    assert_eq!(seen, ["'root'@'%'"]);
+    assert_eq!(seen, ["'o'x'@'%'", "'root'@'%'"]);
     let mut writer = first.connect("root", &user("p")).await.unwrap();
     let mut operator = first.admin().await;
     let writing = tokio::spawn(async move {
