@@ -39,7 +39,8 @@ pub(crate) struct Leadership {
     pub(crate) others: Vec<Other>,
     /// Something changed that the loops wait for.
     pub(crate) changed: Notify,
-    /// Held while the server is opened or closed, so that the one that came later is what it is.
+    /// Held while the server is opened or closed, until its guard and this memory know it, so that the one that came later
+    /// is what it is.
     pub(crate) gate: tokio::sync::Mutex<()>,
 }
 
@@ -232,8 +233,8 @@ impl Leadership {
 
     /// This server, which is closed, gives its leadership to `successor`: the epoch of that.
     pub(crate) fn hand_over(&self, successor: &str) -> Result<u64> {
-        self.change(|me, state, now| {
-            let epoch = state.voter.record().epoch;
+        let handed = self.change(|me, state, now| {
+            let epoch = me.owned(state)?;
             let lease_ms = u64::try_from(me.lease.as_millis()).unwrap_or(u64::MAX);
             state.voter.release(&Release { epoch, leader: me.me.clone() }, now);
             state.voter.vote(&Ballot { epoch: epoch + 1, leader: successor.into(), is_canvass: false }, now);
@@ -241,8 +242,9 @@ impl Leadership {
             // The successor counts its lease from this vote.
             state.voter.renew(&Renewal { epoch: epoch + 1, leader, lease_ms, in_sync: false }, now);
             state.lease.lost();
-            epoch + 1
-        })
+            Some(epoch + 1)
+        })?;
+        handed.context("another server was chosen to lead meanwhile")
     }
 
     /// The leader, which has closed, gave its leadership to this server, under a ticket that was issued at `issued`: the lease

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::busy::Raised;
+use crate::clock;
 use crate::leadership;
 use crate::report::{Report, sentence};
 use crate::topology::{Observed, Peer, Refusal, Server};
@@ -169,10 +170,11 @@ pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
     let _nobody_closes = agent.leadership.gate.lock().await;
     let epoch = agent.leadership.begin_opening()?;
     let guarded = async {
-        match agent.leadership.lease_end() {
-            Some(end) => agent.mysqld.allow_writes_until(end).await,
-            None => Ok(()),
-        }
+        let Some(end) = agent.leadership.lease_end() else { return Ok(()) };
+        agent.mysqld.allow_writes_until(end).await?;
+        // A guard that heard of a time long past, because this agent stood still, is about to kill; a statement may be faster.
+        ensure!(clock::now() < end, "the lease ran out before the server was open");
+        Ok(())
     };
     let leader = agent.instance.name();
     let opened = agent.database.open_as_leader(epoch, &leader, guarded);

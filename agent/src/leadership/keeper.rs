@@ -10,7 +10,7 @@ use std::time::Duration;
 use agent::quorum::{Answer, Record, Release, Renewal};
 use anyhow::{Result, bail};
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Leadership, Other, State};
 use crate::agent::Agent;
@@ -67,13 +67,17 @@ pub(crate) async fn watch_lease(agent: Arc<Agent>) {
 pub(crate) async fn close_now(agent: &Agent) {
     let _closing = agent.closing.begin();
     let limit = (agent.leadership.lease / 10).max(Duration::from_millis(200));
-    let closed = timeout(limit, async {
-        let _nobody_opens = agent.leadership.gate.lock().await;
+    let end = Instant::now() + limit;
+    // Until its guard knows it: who opened the server in between would be taken for closed, and lose its guard.
+    let Ok(nobody_opens) = timeout_at(end, agent.leadership.gate.lock()).await else {
+        // Whoever has it loses the server, and says so.
+        tracing::error!("the server is being opened or closed for more than {} ms and is killed", limit.as_millis());
+        let _ = agent.mysqld.kill().await.inspect_err(|error| tracing::error!("{}", sentence(error)));
+        return;
+    };
+    let closed = timeout_at(end, async {
         let _no_user_is_made = agent.users.write().await;
-        let writers = agent.database.writers_through_read_only().await?;
-        let closing = agent.database.close().await?;
-        agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
-        anyhow::Ok(closing)
+        agent.database.close().await
     });
     if !matches!(closed.await, Ok(Ok(Closing::Closed))) {
         tracing::error!("the server did not turn read-only within {} ms and is killed", limit.as_millis());
@@ -86,6 +90,7 @@ pub(crate) async fn close_now(agent: &Agent) {
     if let Err(error) = agent.mysqld.forbid_writes().await {
         tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }
+    drop(nobody_opens);
     if let Ok(Err(error)) = timeout(CUT_LIMIT, agent.database.cut_sessions()).await {
         tracing::warn!("sessions of the applications are left on the read-only server: {}", sentence(&error));
     }
@@ -129,9 +134,23 @@ async fn ask(agent: &Agent, other: &Other, renewal: &Renewal) {
             if let Err(error) = agent.mysqld.allow_writes_until(end).await {
                 tracing::error!("the guard does not know of the new lease: {}", sentence(&error));
             }
+            spare_if_closed(agent).await;
         }
         Ok(Answer::Refused(record) | Answer::Leased { record, .. }) => leadership.refused(renewal.epoch, record),
         Err(error) => tracing::debug!("no confirmation: {error}"),
+    }
+}
+
+/// A server that was closed while its guard was told of a new lease must not be killed at the end of that.
+async fn spare_if_closed(agent: &Agent) {
+    if agent.leadership.is_open() {
+        return;
+    }
+    let _nobody_opens = agent.leadership.gate.lock().await;
+    if !agent.leadership.is_open()
+        && let Err(error) = agent.mysqld.forbid_writes().await
+    {
+        tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }
 }
 
