@@ -29,7 +29,7 @@ pub(crate) use facts::{Channel, Facts};
 pub(crate) use family::Family;
 pub(crate) use monitoring::{Beat, Heart};
 pub(crate) use semi_sync::SemiSync;
-pub(crate) use sessions::{Cut, Session};
+pub(crate) use sessions::Cut;
 
 /// The account of the agent itself.
 pub(crate) const ADMIN: &str = "mysql-agent";
@@ -93,10 +93,6 @@ impl Database {
             other.name()
         );
         Ok(())
-    }
-
-    pub(crate) async fn ping(&self) -> Result<()> {
-        self.connection().await.map(drop)
     }
 
     pub(crate) async fn is_writable(&self) -> Result<bool> {

@@ -313,8 +313,10 @@ async fn unwished(wish: &mut watch::Receiver<Wish>) {
     drop(wish.wait_for(|wish| *wish != Wish::Run).await);
 }
 
+/// An earlier agent may have left statements in the server, as one that makes it writable; they end before anything is said
+/// about the server.
 async fn answers(database: &Database) {
-    while database.ping().await.is_err() {
+    while database.cut_predecessors().await.is_err() {
         tokio::time::sleep(POLL).await;
     }
 }

@@ -5,19 +5,17 @@ mod ladder;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use tokio::time::{Instant, timeout};
+use anyhow::{Context, Result, bail};
+use tokio::time::timeout;
 
 use super::LOOK_AGAIN;
 use crate::agent::Agent;
 use crate::leadership;
-use crate::mysql::{Cut, Session};
+use crate::mysql::Cut;
 use crate::report::sentence;
 
 /// A statement for a binding's user ends within this time, or its session is cut.
 const USERS_LIMIT: Duration = Duration::from_secs(1);
-/// A session that was cut may still roll a transaction back.
-const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// Looks at a history that must not move any more.
 const LOOKS: usize = 5;
 
@@ -67,19 +65,19 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
     // Asked before the outage.
     let writers = agent.database.writers_through_read_only().await?;
     ladder::climb(agent, measures).await?;
+    agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
     agent.leadership.closed();
     drop((users, nobody_opens));
     if let Err(error) = agent.mysqld.forbid_writes().await {
         tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }
-    let cut = agent.database.cut_writers(&writers).await?;
-    until_gone(agent, &cut).await
+    Ok(())
 }
 
 /// Cut the sessions of a read-only server, so that their clients look for the leader, and see that the history rests.
 async fn cut_all(agent: &Agent) -> Result<()> {
     let cut = agent.database.cut(Cut::Applications, 0).await?;
-    until_gone(agent, &cut).await?;
+    agent.database.until_gone(&cut).await?;
     let mut writers = Vec::new();
     for _ in 0..LOOKS {
         let before = agent.database.position().await?;
@@ -89,19 +87,10 @@ async fn cut_all(agent: &Agent) -> Result<()> {
             return Ok(());
         }
         writers = agent.database.writers_through_read_only().await?;
-        until_gone(agent, &agent.database.cut_writers(&writers).await?).await?;
+        agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
     }
     bail!(
         "the server is read-only, and somebody writes all the same. Stop that and run the command again; admin can do so, \
          and of the other accounts {writers:?}"
     )
-}
-
-async fn until_gone(agent: &Agent, cut: &[Session]) -> Result<()> {
-    let begun = Instant::now();
-    while !cut.is_empty() && !agent.database.are_gone(cut).await? {
-        ensure!(begun.elapsed() < GONE_LIMIT, "sessions that were cut do not end; SHOW PROCESSLIST names them");
-        tokio::time::sleep(LOOK_AGAIN / 10).await;
-    }
-    Ok(())
 }

@@ -77,7 +77,10 @@ pub(crate) async fn close_now(agent: &Agent) {
     };
     let closed = timeout_at(end, async {
         let _no_user_is_made = agent.users.write().await;
-        agent.database.close().await
+        let writers = agent.database.writers_through_read_only().await?;
+        let closing = agent.database.close().await?;
+        agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
+        anyhow::Ok(closing)
     });
     if !matches!(closed.await, Ok(Ok(Closing::Closed))) {
         tracing::error!("the server did not turn read-only within {} ms and is killed", limit.as_millis());

@@ -20,6 +20,10 @@ const SERVER_THREADS: [&str; 2] = ["system user", "event_scheduler"];
 /// the writing, and not the switching.)
 const PRIVILEGES: &str = "'SUPER', 'READ_ONLY ADMIN', 'CONNECTION_ADMIN', 'SYSTEM_VARIABLES_ADMIN'";
 
+/// How often sessions that were cut are looked for.
+const LOOKS: usize = 100;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// A session, without its statement, which may hold a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Session {
@@ -115,6 +119,29 @@ impl Database {
         .await
     }
 
+    /// Cut the sessions that an earlier agent has left. Of those that do not end at once, because they are in the middle of a
+    /// commit, none begins anything new.
+    pub(crate) async fn cut_predecessors(&self) -> Result<()> {
+        within(STATEMENT_LIMIT, "cut the sessions of an earlier agent", async {
+            let connection = &mut *self.connection().await?;
+            let own: u64 = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
+            for _ in 0..LOOKS {
+                let mut left = sessions(connection).await?;
+                left.retain(|session| session.user == ADMIN && session.id != own);
+                if left.is_empty() {
+                    return Ok(());
+                }
+                for session in left {
+                    kill(connection, session.id).await?;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            tracing::warn!("sessions of an earlier agent were cut and have not ended yet");
+            Ok(())
+        })
+        .await
+    }
+
     /// Cut the sessions that a read-only server does not stop from writing, an operator's and those of `accounts`; says which.
     /// MySQL's stops all.
     pub(crate) async fn cut_writers(&self, accounts: &[String]) -> Result<Vec<Session>> {
@@ -134,11 +161,14 @@ impl Database {
         .await
     }
 
-    /// Are all of these sessions gone?
-    pub(crate) async fn are_gone(&self, sessions: &[Session]) -> Result<bool> {
-        within(STATEMENT_LIMIT, "ask for sessions that were cut", async {
-            let alive = self::sessions(&mut *self.connection().await?).await?;
-            Ok(alive.iter().all(|session| sessions.iter().all(|gone| gone.id != session.id)))
+    /// Wait until sessions that were cut are gone; they may have something to roll back.
+    pub(crate) async fn until_gone(&self, cut: &[Session]) -> Result<()> {
+        within(STATEMENT_LIMIT / 2, "wait for the end of sessions that were cut", async {
+            let is_left = |session: &Session| cut.iter().any(|gone| gone.id == session.id);
+            while !cut.is_empty() && sessions(&mut *self.connection().await?).await?.iter().any(is_left) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Ok(())
         })
         .await
     }

@@ -21,31 +21,35 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// A killed server that is not gone by then waits for its disk.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
-/// The guard, known by its socket; none where the server has no guard. It takes one word at a time.
+/// The guard, known by its socket; none where the server has no guard.
 #[derive(Clone, Debug)]
-pub(super) struct Guard(Option<PathBuf>, Arc<Mutex<()>>);
+pub(super) struct Guard {
+    socket: Option<PathBuf>,
+    /// The guard listens to one at a time, the last one that came.
+    turn: Arc<Mutex<()>>,
+}
 
 impl Guard {
     /// Beside the server's own socket, whose path has its limit.
     pub(super) fn new(server_socket: &Path, is_used: bool) -> Guard {
-        Guard(is_used.then(|| server_socket.with_file_name("guard.sock")), Arc::default())
+        Guard { socket: is_used.then(|| server_socket.with_file_name("guard.sock")), turn: Arc::default() }
     }
 
     pub(super) fn is_used(&self) -> bool {
-        self.0.is_some()
+        self.socket.is_some()
     }
 
     /// The listening end, for a new guard; the earlier one has ended.
     pub(super) fn listen(&self) -> Result<Option<UnixListener>> {
-        let Some(path) = &self.0 else { return Ok(None) };
+        let Some(path) = &self.socket else { return Ok(None) };
         remove_file_if_there(path)?;
         UnixListener::bind(path).with_context(|| format!("listen on {}", path.display())).map(Some)
     }
 
     /// Tell the guard until when the server may be writable, or that it is read-only; it knows when this returns.
     pub(super) async fn tell(&self, deadline: Option<Duration>) -> Result<()> {
-        let Some(path) = &self.0 else { return Ok(()) };
-        let _turn = self.1.lock().await;
+        let Some(path) = &self.socket else { return Ok(()) };
+        let _turn = self.turn.lock().await;
         let told = timeout(LIMIT, async {
             let mut connection = UnixStream::connect(path).await?;
             let sent = message(deadline);

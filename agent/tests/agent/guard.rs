@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use sqlx::Connection;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 
 use crate::vm::{Vm, deployment, signal};
 
@@ -215,6 +217,22 @@ async fn a_server_without_a_guard_is_started_again_with_one() {
 
     is_back_read_only(&vm, unguarded.id()).await;
     unguarded.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_ends_what_an_earlier_one_has_left_in_the_server() {
+    let mut vm = guarded().await;
+    let options = MySqlConnectOptions::new().socket(vm.root().join("sys/run/mysql/mysqld.sock"));
+    let options = options.username("mysql-agent").password(r#"ad'm"i\n"#);
+    let mut left = MySqlConnection::connect_with(&options).await.unwrap();
+    let server = vm.server_pid();
+
+    vm.kill_agent();
+    vm.start();
+    vm.until_left_read_only().await;
+
+    assert!(left.ping().await.is_err());
+    assert_eq!(vm.server_pid(), server);
 }
 
 #[tokio::test]
