@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
-use crate::vm::{Vm, deployment, signal};
+use crate::pair::{configured, in_step, run};
+use crate::vm::{Vm, deployment, signal, user};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The server is killed at the deadline; the rest is what a loaded machine takes to notice.
@@ -203,20 +204,57 @@ async fn who_does_not_end_his_sentence_holds_nobody_up() {
 #[tokio::test]
 async fn a_server_without_a_guard_is_started_again_with_one() {
     let mut vm = guarded().await;
+    let command_line = std::fs::read(format!("/proc/{}/cmdline", vm.server_pid().unwrap())).unwrap();
+    let command_line = String::from_utf8(command_line).unwrap();
+    let mut words = command_line.trim_end_matches('\0').split('\0');
     vm.stop();
-    let mut unguarded = Command::new("/usr/sbin/mariadbd")
-        .arg(format!("--defaults-file={}", vm.root().join("sys/run/mysql/my.cnf").display()))
-        .arg("--init-file=")
-        .env("TANDEM_VM_CID", &vm.cid)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut unguarded = Command::new(words.next().unwrap());
+    unguarded.args(words).arg("--init-file=").env("TANDEM_VM_CID", &vm.cid).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut unguarded = unguarded.spawn().unwrap();
 
     vm.start();
 
     is_back_read_only(&vm, unguarded.id()).await;
     unguarded.wait().unwrap();
+}
+
+/// The same with the agents' own leases: a client that is told by the old leader that a row is stored has been told so
+/// before the new one takes rows.
+#[tokio::test]
+async fn a_leader_whose_agent_is_frozen_is_dead_before_another_one_leads() {
+    let (first, second) = configured().await;
+    first.client.put_user("binding", &user("p")).await.unwrap();
+    first.sql("CREATE TABLE service_db.t (i INT PRIMARY KEY)").await;
+    in_step(&first, &second).await;
+    let old = first.server_pid().unwrap();
+    let mut client = first.connect("binding", &user("p")).await.unwrap();
+    let writing = tokio::spawn(async move {
+        let (mut row, mut last) = (0, now());
+        while client.execute(sqlx::raw_sql(AssertSqlSafe(format!("INSERT INTO t VALUES ({row})")))).await.is_ok() {
+            (row, last) = (row + 1, now());
+        }
+        last
+    });
+
+    let frozen = now();
+    signal(first.agent_pid(), "-STOP");
+    while let Err(refusal) = run(&second, agent::api::Command::MakeLeader).await {
+        eprintln!("{refusal}");
+        assert!(now() < frozen + PATIENCE, "{refusal}");
+    }
+    let taken_over = now();
+
+    assert!(!is_alive(old));
+    let last = writing.await.unwrap();
+    eprintln!(
+        "the last row was stored {:?} after the agent froze, the other server led after {:?}",
+        last - frozen,
+        taken_over - frozen
+    );
+    assert!(last < taken_over);
+    second.sql("INSERT INTO service_db.t VALUES (-1)").await;
+    signal(first.agent_pid(), "-CONT");
+    is_back_read_only(&first, old).await;
 }
 
 #[tokio::test]
