@@ -67,10 +67,11 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
     ladder::climb(agent, measures).await?;
     agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
     agent.leadership.closed();
-    drop((users, nobody_opens));
     if let Err(error) = agent.mysqld.forbid_writes().await {
         tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }
+    // Who opens the server behind this tells the guard behind this.
+    drop((users, nobody_opens));
     Ok(())
 }
 
