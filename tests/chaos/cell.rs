@@ -74,7 +74,7 @@ pub(crate) enum Fault {
     Cut(Cut),
     /// The persistent disk.
     DiskFull(Of),
-    /// The agent comes back with a monotonic clock that counts from elsewhere, as after a reboot.
+    /// The VM is rebooted, and its monotonic clock counts from another moment.
     Clock(Of),
     KillWitness,
     FreezeWitness,
@@ -162,7 +162,7 @@ impl fmt::Display for Fault {
                 Cut::ToLeader => "lose-to-leader",
             }),
             Fault::DiskFull(of) => write!(f, "disk-full@{}", of_name(*of)),
-            Fault::Clock(of) => write!(f, "clock@{}", of_name(*of)),
+            Fault::Clock(of) => write!(f, "reboot-with-other-clock@{}", of_name(*of)),
             Fault::KillWitness => f.write_str("kill-witness"),
             Fault::FreezeWitness => f.write_str("freeze-witness"),
             Fault::RestartWitness => f.write_str("restart-witness"),

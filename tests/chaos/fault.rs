@@ -1,19 +1,15 @@
 //! Making a fault, and ending it.
 
-use std::fs::File;
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
+use std::fs::File;
 use tests::history::Side;
 
 use crate::cell::{Cut, Fault, Of, Part};
 use crate::pair::{Pair, node};
 use crate::world::network::Node;
 
-/// Where a clock counts from after the fault: an hour is more than any lease.
-const AHEAD: Duration = Duration::from_secs(3600);
 /// How often a disk is filled to the brim.
 const FILLINGS: u32 = 20;
 
@@ -35,8 +31,8 @@ pub(crate) async fn begin(pair: &mut Pair, fault: Fault, leader: Side) -> Result
         Fault::DiskFull(of) => fill(pair, side(of, leader)),
         Fault::Clock(of) => {
             let vm = pair.vm_mut(side(of, leader));
-            vm.set_clock_ahead(AHEAD);
-            vm.kill(Part::Agent).await?;
+            vm.kill(Part::Whole).await?;
+            vm.turn_clock();
             vm.start()
         }
         Fault::KillWitness => {
@@ -63,7 +59,6 @@ pub(crate) fn end(pair: &mut Pair) -> Result<()> {
         if filler.exists() {
             std::fs::remove_file(filler).context("make room on a disk")?;
         }
-        vm.set_clock_ahead(Duration::ZERO);
         vm.start()?;
     }
     Ok(())

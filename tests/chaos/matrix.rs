@@ -104,10 +104,12 @@ async fn player(stage: Arc<Stage>) -> Result<()> {
             };
             match played {
                 Ok((pair, report)) => {
-                    if report.broken.is_empty() {
+                    if report.broken.is_empty() && !report.is_spent {
                         kept = Some((group, pair));
                     } else {
-                        print_logs(&pair);
+                        if !report.broken.is_empty() {
+                            print_logs(&pair);
+                        }
                         pair.remove().await?;
                     }
                     stage.add(report);
@@ -150,9 +152,13 @@ impl Stage {
 }
 
 fn line(report: &Report) -> String {
-    let Report { schedule, broken, outage, acknowledged, lost, errand, helped } = report;
+    let Report { schedule, broken, outage, acknowledged, lost, errand, helped, is_spent } = report;
     let verdict = if broken.is_empty() { "kept".to_owned() } else { format!("BROKEN: {}", broken.join("; ")) };
-    let helped = if *helped { ", then configured" } else { "" };
+    let helped = match (helped, is_spent) {
+        (true, _) => ", then configured",
+        (false, true) => ", then a human must look",
+        (false, false) => "",
+    };
     format!(
         "{} seed {}: {verdict}\n           {:?}, fault {:.2} s, outage {:.2} s, {acknowledged} acknowledged, {lost} lost, \
          errand {errand}{helped}",

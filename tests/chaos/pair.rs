@@ -12,7 +12,7 @@ use tests::broker;
 use tests::clients::Family;
 use tests::eventually;
 use tests::history::Side;
-use tests::mysql::Credentials;
+use tests::mysql::{self, Credentials};
 
 use crate::cell::{Mode, Part};
 use crate::world::ROOT;
@@ -100,6 +100,18 @@ impl Pair {
         eventually("the pair has a leader and a follower", limit, async || self.leader().await.map(Some)).await
     }
 
+    /// The leader, if the other server is read-only and at rest and does not follow it.
+    pub(crate) async fn diverged(&self) -> Option<Side> {
+        let (a, b) = tokio::join!(self.vms[0].client.status(), self.vms[1].client.status());
+        let (a, b) = (a.ok()?, b.ok()?);
+        let rests = |status: &Status| status.read_only && status.busy.is_none() && !follows(status);
+        match (leads(&a) && rests(&b), leads(&b) && rests(&a)) {
+            (true, _) => Some(Side::A),
+            (_, true) => Some(Side::B),
+            (false, false) => None,
+        }
+    }
+
     /// What an operator would do who finds the pair in pieces.
     pub(crate) async fn configure(&self) -> Result<()> {
         eventually("the pair is configured", START_LIMIT, async || {
@@ -125,8 +137,10 @@ impl Pair {
         eventually("the application's user is made", START_LIMIT, async || {
             Ok(Some(self.vms[0].client.put_user(name, &user).await?))
         })
-        .await
-        .map(drop)
+        .await?;
+        // The clients write down under which leadership they wrote.
+        let grant = format!("GRANT SELECT ON replication_monitoring.* TO '{name}'@'%'");
+        mysql::execute(&mut self.vms[0].admin().await?, &grant).await.map(drop)
     }
 }
 

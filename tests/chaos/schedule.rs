@@ -35,11 +35,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(crate) fn schedule(cell: Cell, seed: u64, lease: Duration) -> Schedule {
     let mut random = StdRng::seed_from_u64(seed);
     let order = order(&mut random, cell.errand, lease);
+    // A promotion takes time; a fault that ends earlier only shows that it is refused.
+    let (short, middle) = if cell.errand == Errand::MakeLeader { (10, 20) } else { (45, 80) };
     let duration = match random.random_range(0..100) {
         _ if cell.fault == Fault::Nothing => Duration::ZERO,
-        0..45 => between(&mut random, lease / 20, lease / 2),
-        45..80 => between(&mut random, lease / 2, lease * 2),
-        80..97 => between(&mut random, lease * 2, lease * 4),
+        chance if chance < short => between(&mut random, lease / 20, lease / 2),
+        chance if chance < middle => between(&mut random, lease / 2, lease * 2),
+        chance if chance < 97 => between(&mut random, lease * 2, lease * 6),
         _ => between(&mut random, lease * 4, LONGEST),
     };
     Schedule { cell, seed, order, duration }
@@ -48,7 +50,7 @@ pub(crate) fn schedule(cell: Cell, seed: u64, lease: Duration) -> Schedule {
 fn order(random: &mut StdRng, errand: Errand, lease: Duration) -> Order {
     match (errand, random.random_range(0..10)) {
         // A promotion is what one asks for when something went wrong.
-        (Errand::MakeLeader, 0..8) | (_, 0..2) => Order::FaultFirst(between(random, Duration::ZERO, lease * 3 / 2)),
+        (Errand::MakeLeader, 0..8) | (_, 0..2) => Order::FaultFirst(between(random, Duration::ZERO, lease)),
         (_, 2..6) => Order::AtLine(random.random_range(1..=5)),
         (_, _) => Order::ErrandFirst(between(random, Duration::ZERO, Duration::from_millis(150))),
     }

@@ -1,15 +1,15 @@
 //! One schedule played on a pair: clients write, something goes wrong, somebody asks for something, it ends, the pair comes
 //! to itself, and the judge looks at what the clients saw.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::Client;
 use agent::api::Command;
 use anyhow::{Context, Result};
 use tests::clients::{self, Clients, Way, holdings};
+use tests::eventually;
 use tests::history::{History, Side};
-use tests::judge::{Ending, Loss, judge, lost};
+use tests::judge::{Broken, Ending, Loss, judge, lost, two_leaders};
 use tests::wait::until;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -19,10 +19,12 @@ use crate::fault;
 use crate::pair::Pair;
 use crate::schedule::{Order, Schedule};
 
-/// How a leader says the number of its leadership. The agents of this release have none.
-const TERM: &str = "NULL";
+/// How a leader says the number of its leadership: its first transaction wrote it.
+const TERM: &str = "(SELECT MAX(epoch) FROM replication_monitoring.leadership)";
 /// Time for a pair to come to itself after everything is healed. A server whose disk was full looks again each minute.
 const SETTLE_LIMIT: Duration = Duration::from_secs(100);
+/// Before that, something else may have to be done.
+const PATIENCE: Duration = Duration::from_secs(15);
 const ERRAND_LIMIT: Duration = Duration::from_secs(90);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Rows before and after.
@@ -41,6 +43,17 @@ pub(crate) struct Report {
     pub(crate) errand: String,
     /// The pair needed an operator afterwards.
     pub(crate) helped: bool,
+    /// The pair cannot be played on.
+    pub(crate) is_spent: bool,
+}
+
+/// How a pair ended up.
+enum End {
+    /// One leader, and one follower.
+    Whole(Side),
+    /// One leader, and a read-only server whose history has parted from the leader's and waits for a human.
+    Diverged(Side),
+    InPieces(anyhow::Error),
 }
 
 /// Play a schedule.
@@ -56,35 +69,19 @@ pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> 
     let moment = clients.now();
     let errand = happen(pair, &schedule, leader).await?;
 
+    let (end, helped) = settle(pair, &schedule).await;
     let mut broken = Vec::new();
-    let (settled, helped) = settle(pair, schedule.cell.errand).await;
-    match settled {
-        Ok(leader) => {
-            let now = clients.now();
-            let writes = until("writes go on", LIMIT, || clients.acknowledged_by(leader, now) >= ROWS).await;
-            broken.extend(writes.err().map(|cause| format!("{leader:?} leads and takes no writes: {cause:#}")));
-            let history = clients.finish().await?;
-            let (lost, verdict) = decide(pair, &schedule, &history, leader).await?;
-            broken.extend(verdict);
-            Ok(report(schedule, broken, &history, (moment, lost), errand, helped))
-        }
-        Err(cause) => {
-            broken.push(format!("the pair does not come to itself: {cause:#}"));
-            Ok(report(schedule, broken, &clients.finish().await?, (moment, 0), errand, helped))
-        }
+    if let End::Whole(leader) | End::Diverged(leader) = end {
+        let now = clients.now();
+        let writes = until("writes go on", LIMIT, || clients.acknowledged_by(leader, now) >= ROWS).await;
+        broken.extend(writes.err().map(|cause| format!("{leader:?} leads and takes no writes: {cause:#}")));
     }
-}
-
-fn report(
-    schedule: Schedule,
-    broken: Vec<String>,
-    history: &History,
-    (moment, lost): (Duration, usize),
-    errand: String,
-    helped: bool,
-) -> Report {
+    let history = clients.finish().await?;
+    let is_spent = !matches!(end, End::Whole(_));
+    let (lost, verdict) = decide(pair, &schedule, &history, end).await?;
+    broken.extend(verdict);
     let (outage, acknowledged) = (history.longest_gap_since(moment), history.acknowledged().count());
-    Report { schedule, broken, outage, acknowledged, lost, errand, helped }
+    Ok(Report { schedule, broken, outage, acknowledged, lost, errand, helped, is_spent })
 }
 
 /// The fault and the errand, and the end of both.
@@ -155,34 +152,58 @@ impl Ask {
 }
 
 /// Wait until the pair is as it should be. Only where an operator has demoted a server may it wait for an operator.
-async fn settle(pair: &Pair, errand: Errand) -> (Result<Side>, bool) {
-    let patience = if errand == Errand::MakeReadOnly { LIMIT / 6 } else { SETTLE_LIMIT };
-    match pair.until_healthy(patience).await {
-        Ok(leader) => (Ok(leader), false),
-        Err(cause) if errand == Errand::MakeReadOnly => {
-            let helped = match pair.configure().await {
-                Ok(()) => pair.until_healthy(SETTLE_LIMIT).await,
-                Err(refusal) => Err(cause.context(format!("configure-leader-follower: {refusal:#}"))),
-            };
-            (helped, true)
+async fn settle(pair: &Pair, schedule: &Schedule) -> (End, bool) {
+    let is_operators = schedule.cell.errand == Errand::MakeReadOnly;
+    let patience = if is_operators { PATIENCE } else { SETTLE_LIMIT };
+    let begun = Instant::now();
+    let end = eventually("the pair has a leader and a follower", patience, async || {
+        let cause = match pair.leader().await {
+            Ok(leader) => return Ok(Some(End::Whole(leader))),
+            Err(cause) => cause,
+        };
+        // A server that will follow by itself has had the time to begin.
+        let may_be_apart = may_lose(schedule) && begun.elapsed() > PATIENCE / 2;
+        match may_be_apart.then_some(pair.diverged()) {
+            Some(apart) => apart.await.map(|leader| Some(End::Diverged(leader))).ok_or(cause),
+            None => Err(cause),
         }
-        Err(cause) => (Err(cause), false),
-    }
+    });
+    let first = match end.await {
+        Ok(end) => return (end, false),
+        Err(cause) if is_operators => cause,
+        Err(cause) => return (End::InPieces(cause), false),
+    };
+    let helped = match pair.configure().await {
+        Ok(()) => pair.until_healthy(SETTLE_LIMIT).await,
+        Err(refusal) => Err(first.context(format!("configure-leader-follower: {refusal:#}"))),
+    };
+    (helped.map_or_else(End::InPieces, End::Whole), true)
 }
 
 /// How many acknowledged rows are lost, and every promise that was not kept.
-async fn decide(pair: &Pair, schedule: &Schedule, history: &History, leader: Side) -> Result<(usize, Vec<String>)> {
-    let holdings = holdings::settled(schedule.cell.family, &pair.servers, LIMIT).await?;
+async fn decide(pair: &Pair, schedule: &Schedule, history: &History, end: End) -> Result<(usize, Vec<String>)> {
+    let (leader, patience) = match end {
+        End::Whole(leader) => (leader, LIMIT),
+        End::Diverged(leader) => (leader, Duration::ZERO),
+        End::InPieces(cause) => {
+            let mut broken: Vec<String> = two_leaders(history).iter().map(ToString::to_string).collect();
+            broken.push(format!("the pair does not come to itself: {cause:#}"));
+            return Ok((0, broken));
+        }
+    };
+    let holdings = holdings::settled(schedule.cell.family, &pair.servers, patience).await?;
     let lost = lost(history, &holdings[leader.index()]).len();
-    let ending = Ending { leader, holdings, loss: allowed_loss(schedule) };
-    Ok((lost, judge(history, &ending).iter().map(ToString::to_string).collect()))
+    let kept_apart = &holdings[leader.other().index()].rows - &holdings[leader.index()].rows;
+    let loss = if may_lose(schedule) { Loss::Reported(kept_apart) } else { Loss::Forbidden };
+    let mut broken = judge(history, &Ending { leader, holdings, loss });
+    if matches!(end, End::Diverged(_)) {
+        broken.retain(|broken| !matches!(broken, Broken::Different { .. }));
+    }
+    Ok((lost, broken.iter().map(ToString::to_string).collect()))
 }
 
-/// Only a promotion without the old leader may lose anything, and only in async mode, and it must say what.
-fn allowed_loss(schedule: &Schedule) -> Loss {
+/// Only a promotion without the old leader may lose anything, and only in async mode; what is lost is on the old leader.
+fn may_lose(schedule: &Schedule) -> bool {
     let is_unplanned = matches!(schedule.cell.errand, Errand::MakeLeader | Errand::MakeReadOnly);
-    match schedule.cell.mode {
-        Mode::Async if is_unplanned && schedule.cell.fault != Fault::Nothing => Loss::Reported(BTreeSet::new()),
-        Mode::Async | Mode::SemiSync => Loss::Forbidden,
-    }
+    schedule.cell.mode == Mode::Async && is_unplanned && schedule.cell.fault != Fault::Nothing
 }

@@ -115,10 +115,11 @@ impl History {
         self.acknowledged().filter(|attempt| attempt.began >= moment).map(|attempt| attempt.ended).min()
     }
 
-    /// The longest time without an acknowledgement between `from` and the last one.
+    /// The longest time without an acknowledgement between `from` and the end of the history.
     #[must_use]
     pub fn longest_gap_since(&self, from: Duration) -> Duration {
         let mut times: Vec<Duration> = self.acknowledged().map(|attempt| attempt.ended).collect();
+        times.extend(self.attempts.iter().map(|attempt| attempt.ended).max());
         times.sort_unstable();
         let first = times.partition_point(|time| *time < from).saturating_sub(1);
         times.get(first..).unwrap_or_default().windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()

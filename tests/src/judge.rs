@@ -94,12 +94,17 @@ pub enum Broken {
     },
 }
 
+/// Two leaders at once, as far as the history alone proves it.
+#[must_use]
+pub fn two_leaders(history: &History) -> Vec<Broken> {
+    let stale = Side::BOTH.into_iter().filter_map(|server| order::stale_acknowledgement(history, server));
+    stale.chain(order::both_writable(history)).collect()
+}
+
 /// Every promise that was not kept.
 #[must_use]
 pub fn judge(history: &History, ending: &Ending) -> Vec<Broken> {
-    let mut broken = Vec::new();
-    broken.extend(Side::BOTH.into_iter().filter_map(|server| order::stale_acknowledgement(history, server)));
-    broken.extend(order::both_writable(history));
+    let mut broken = two_leaders(history);
     broken.extend(losses(history, ending));
     for side in Side::BOTH {
         broken.extend(false_rows(history, side, &ending.holdings[side.index()].rows));

@@ -11,6 +11,8 @@ use agent::Client;
 use agent::config::Tls;
 use anyhow::{Context, Result};
 use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use tests::processes;
 use tests::wait::until;
 
@@ -21,6 +23,8 @@ pub(crate) const ADMIN_PASSWORD: &str = "admin-of-the-chaos";
 /// The size of the persistent disk.
 const DISK_MB: u64 = 700;
 const LIMIT: Duration = Duration::from_secs(30);
+/// Far more than any lease.
+const CLOCK_AHEAD: Duration = Duration::from_secs(3600);
 const SERVERS: [&str; 2] = ["mariadbd", "mysqld"];
 
 /// What a VM is made of.
@@ -83,9 +87,9 @@ impl Vm {
         Ok(())
     }
 
-    /// From its next start on, the agent's monotonic clock counts from another moment, as after a reboot.
-    pub(crate) fn set_clock_ahead(&mut self, ahead: Duration) {
-        self.clock_ahead = ahead;
+    /// From its next start on, the VM's monotonic clock counts from another moment. Only a reboot does that.
+    pub(crate) fn turn_clock(&mut self) {
+        self.clock_ahead = if self.clock_ahead.is_zero() { CLOCK_AHEAD } else { Duration::ZERO };
     }
 
     /// The agent's log.
@@ -160,6 +164,14 @@ impl Vm {
             .collect();
         found.sort_unstable();
         found.into_iter().map(|(_, pid)| pid).collect()
+    }
+
+    /// A session of the agent's own account.
+    pub(crate) async fn admin(&self) -> Result<MySqlConnection> {
+        let socket = self.root.join("sys/run/mysql/mysqld.sock");
+        let options = MySqlConnectOptions::new().socket(socket).username("admin").password(ADMIN_PASSWORD);
+        let connecting = tokio::time::timeout(LIMIT, options.connect()).await;
+        connecting.context("the server does not answer on its socket")?.context("connect to the server's socket")
     }
 
     fn collect(&mut self) {
