@@ -77,7 +77,7 @@ impl Drop for ClosingGuard<'_> {
 impl Agent {
     pub(crate) fn new(instance: Instance) -> Result<(Agent, Supervisor)> {
         let files = Files::new(&instance)?;
-        let database = Database::new(&files.socket.for_agent, &instance.admin_password);
+        let database = Database::new(&files.socket.for_agent, &files.data, &instance.admin_password);
         let (mysqld, supervisor) = Mysqld::new(&instance, files.clone(), database.clone());
         let pair = match &instance.pair {
             None => None,

@@ -9,6 +9,8 @@ use agent::config::{Config, LinkedInstance, Secret, Spec, Tls};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::mysql::Family;
+
 /// The properties of the job `mysql-agent`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +19,8 @@ pub(crate) struct Properties {
     admin_password: Secret,
     replication_password: Option<Secret>,
     tls: Tls,
+    /// The server's family; the one that is found, MariaDB first, where none is named.
+    server: Option<Family>,
     witness: Option<Witness>,
     #[serde(default = "ten_seconds")]
     lease_ttl_in_ms: u64,
@@ -82,6 +86,7 @@ pub(crate) struct Instance {
     pub(crate) spec: Spec,
     pub(crate) admin_password: Secret,
     pub(crate) tls: Tls,
+    pub(crate) server: Option<Family>,
     /// The other server of a pair; none on a single node.
     pub(crate) pair: Option<Pair>,
 }
@@ -123,7 +128,13 @@ impl Instance {
                 })
             }
         };
-        Ok(Instance { spec, admin_password: properties.admin_password, tls: properties.tls, pair })
+        Ok(Instance {
+            spec,
+            admin_password: properties.admin_password,
+            tls: properties.tls,
+            server: properties.server,
+            pair,
+        })
     }
 
     /// The instance in BOSH's words.

@@ -3,6 +3,7 @@
 //! `mysql/` is the seam for the server families: [`family`] is the catalogue of where they differ, with the files
 //! [`mariadb`] and [`mysql8`]; nothing above this file knows SQL, nor which family it speaks to.
 
+mod clone;
 mod facts;
 mod family;
 mod mariadb;
@@ -53,6 +54,8 @@ pub(crate) struct Database {
     pool: MySqlPool,
     /// Known from the first connection on.
     family: Arc<OnceLock<Family>>,
+    /// The file with the names of the binary logs.
+    binlog_index: Arc<Path>,
 }
 
 /// How an attempt to make the server read-only ended.
@@ -63,7 +66,7 @@ pub(crate) enum Closing {
 }
 
 impl Database {
-    pub(crate) fn new(socket: &Path, password: &Secret) -> Database {
+    pub(crate) fn new(socket: &Path, data: &Path, password: &Secret) -> Database {
         let options = options().socket(socket).username(ADMIN).password(password.reveal());
         let family = Arc::new(OnceLock::new());
         let known = Arc::clone(&family);
@@ -78,7 +81,7 @@ impl Database {
                 })
             })
             .connect_lazy_with(options);
-        Database { pool, family }
+        Database { pool, family, binlog_index: data.join("mysql-bin.index").into() }
     }
 
     /// Can the two servers be a pair? Nobody knows before the first connection, and without one nothing is done.
@@ -105,7 +108,7 @@ impl Database {
     pub(crate) async fn facts(&self) -> Result<Facts> {
         within(STATEMENT_LIMIT, "ask the server for its state", async {
             let (family, mut connection) = self.session().await?;
-            family.facts(&mut connection).await
+            family.facts(&mut connection, &self.binlog_index).await
         })
         .await
     }
@@ -245,6 +248,11 @@ impl Database {
             family.apply_relay_log(&mut connection).await
         })
         .await
+    }
+
+    /// For what differs by more than statements.
+    pub(crate) async fn family(&self) -> Result<Family> {
+        Ok(self.session().await?.0)
     }
 
     /// True when there was no user of that name before.

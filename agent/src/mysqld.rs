@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::instance::Instance;
-use crate::mysql::Database;
+use crate::mysql::{Database, Family};
 use crate::report::sentence;
 pub(crate) use data::{make_incoming, replaced};
 pub(crate) use files::{
@@ -75,6 +75,8 @@ pub(crate) struct Mysqld {
 pub(crate) struct Supervisor {
     files: Files,
     database: Database,
+    /// The family that was asked for.
+    server: Option<Family>,
     admin_password: agent::config::Secret,
     replication_password: Option<agent::config::Secret>,
     guard: Guard,
@@ -93,6 +95,7 @@ impl Mysqld {
         let supervisor = Supervisor {
             files,
             database,
+            server: instance.server,
             admin_password: instance.admin_password.clone(),
             replication_password: instance.pair.as_ref().map(|pair| pair.replication_password.clone()),
             guard,
@@ -278,7 +281,7 @@ impl Supervisor {
     /// None when it was wished away while it was prepared.
     async fn spawn(&mut self) -> Result<Option<Process>> {
         let prepared = async {
-            let program = Program::find().await?;
+            let program = Program::find(&self.files.packages, self.server).await?;
             let template = data::prepare(&self.files, &program).await?;
             anyhow::Ok((program, template))
         };
@@ -296,7 +299,7 @@ impl Supervisor {
         let replication_password = self.replication_password.as_ref();
         let init = program.family.init_file(&self.admin_password, replication_password, history.as_ref());
         write_private(&self.files.init_file(), &init)?;
-        write_private(&self.files.my_cnf(), &self.files.my_cnf_text)?;
+        write_private(&self.files.my_cnf(), &settings::my_cnf(&self.files.vm, program.family))?;
         tracing::info!(program = %program.path.display(), version = program.version, data = %self.files.data.display(), "start the server");
         let start = Start {
             program: &program.path,

@@ -2,16 +2,19 @@
 //! the file of each family behind it. What they do alike is in `statements.rs`.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use agent::config::Secret;
 use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 
 use super::{Channel, Closing, Connection, Facts, mariadb, mysql8, relay_log, statements};
 use crate::gtid::History;
 
 /// Servers of one family replicate from each other; those of different families do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Family {
     MariaDb,
     /// MySQL, and Percona Server for MySQL, which says and does the same.
@@ -71,12 +74,12 @@ impl Family {
         }
     }
 
-    pub(super) async fn facts(self, connection: &mut Connection) -> Result<Facts> {
+    pub(super) async fn facts(self, connection: &mut Connection, binlog_index: &Path) -> Result<Facts> {
         // The channel first: what is received later than it was read must not look as if it were missing from the history.
         let channel = self.channel(connection).await?;
         let semi_sync = self.semi_sync(connection).await?;
         let query = match self {
-            Family::MariaDb => mariadb::history_query(connection).await?,
+            Family::MariaDb => mariadb::history_query(binlog_index).await?,
             Family::MySql => mysql8::HISTORY_QUERY.to_owned(),
         };
         let row = statements::rows(connection, &query).await?.pop().context("the server gave no row")?;

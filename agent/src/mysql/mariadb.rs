@@ -3,21 +3,23 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use agent::api::MYSQL_PORT;
 use agent::config::Secret;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::statements::{
-    code, forget_replication, grant_schema, identifier, literal, rows, run, start_replication, stop_replication, text,
-    value,
+    code, forget_replication, grant_schema, identifier, literal, run, start_replication, stop_replication, value,
 };
 use super::{ADMIN, Connection, OPERATOR, REPLICATION};
 use crate::gtid::History;
 
 const NO_MASTER_INFO: u16 = 1201;
+const INDEX_LOOKS: usize = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// See [`super::Family::init_file`].
 pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Option<&History>) -> String {
@@ -48,15 +50,27 @@ pub(super) async fn position(connection: &mut Connection) -> Result<String> {
     value(connection, "SELECT @@GLOBAL.gtid_binlog_pos").await
 }
 
-/// The question for what goes into [`super::Facts`] beside the channel.
-pub(super) async fn history_query(connection: &mut Connection) -> Result<String> {
-    let logs = rows(connection, "SHOW BINARY LOGS").await?;
-    let oldest = logs.first().map(|row| text(row, "Log_name")).transpose()?.unwrap_or_default();
+/// The question for what goes into [`super::Facts`] beside the channel. The oldest binary log is read from the file that lists
+/// them: `SHOW BINARY LOGS` waits for the commits that wait for the follower, and so would everybody who asks for a status.
+pub(super) async fn history_query(binlog_index: &Path) -> Result<String> {
+    let oldest = oldest_binlog(binlog_index).await?;
     Ok(format!(
         "SELECT @@GLOBAL.read_only AS read_only, @@GLOBAL.gtid_binlog_state AS executed, @@version AS version, \
          COALESCE(BINLOG_GTID_POS({}, 4), '') AS purged",
         literal(&oldest)
     ))
+}
+
+async fn oldest_binlog(index: &Path) -> Result<String> {
+    for _ in 0..INDEX_LOOKS {
+        let text = tokio::fs::read_to_string(index).await.with_context(|| format!("read {}", index.display()))?;
+        // While logs are purged the list may be empty for a moment.
+        if let Some(line) = text.lines().next() {
+            return Ok(line.trim_start_matches("./").to_owned());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    bail!("{} names no binary log", index.display())
 }
 
 pub(super) async fn replicate_from(connection: &mut Connection, source: IpAddr, password: &Secret) -> Result<()> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::files::{Files, is_root, make_private_directory, remove_file_if_there, remove_if_there};
+use super::files::{Files, make_private_directory, remove_file_if_there, remove_if_there};
 use super::program::Program;
+use super::settings::redo_log_mb;
 use super::template::{self, Template};
 
 /// A run of a copy unpacks into a directory of its own, whose name begins so: a program of a run that was cut off may still
@@ -24,7 +25,8 @@ pub(super) async fn prepare(files: &Files, program: &Program) -> Result<Option<P
     if files.data.is_dir() {
         return Ok(None);
     }
-    let template = Template { cache: files.cache.clone(), redo_log_mb: files.redo_log_mb, is_root: is_root() };
+    let template =
+        Template { cache: files.cache.clone(), redo_log_mb: redo_log_mb(files.vm.ram_mb), is_root: files.vm.is_root };
     template.find_or_make(program).await.map(Some)
 }
 
@@ -105,6 +107,7 @@ fn write_to_disk(data: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysqld::settings::Vm;
     use crate::mysqld::socket::Socket;
 
     fn files(root: &Path) -> Files {
@@ -117,8 +120,19 @@ mod tests {
             temporary: root.join("temporary"),
             socket: Socket::new(root, &store.join("run"), &store).unwrap(),
             cache: root.join("cache"),
-            my_cnf_text: String::new(),
-            redo_log_mb: 1,
+            packages: root.join("packages"),
+            vm: Vm {
+                data: store.join("data"),
+                temporary: root.join("temporary"),
+                run: store.join("run"),
+                log: root.join("log"),
+                socket: store.join("run/mysqld.sock"),
+                address: "127.83.0.1".parse().unwrap(),
+                index: 0,
+                ram_mb: 64,
+                is_pair: false,
+                is_root: false,
+            },
         }
     }
 

@@ -21,8 +21,8 @@ pub(crate) struct Files {
     pub(crate) temporary: PathBuf,
     pub(crate) socket: Socket,
     pub(super) cache: PathBuf,
-    pub(super) my_cnf_text: String,
-    pub(super) redo_log_mb: u64,
+    pub(super) packages: PathBuf,
+    pub(super) vm: settings::Vm,
 }
 
 impl Files {
@@ -46,9 +46,8 @@ impl Files {
             is_pair: instance.pair.is_some(),
             is_root: is_root(),
         };
-        let my_cnf_text = settings::my_cnf(&vm);
-        let cache = instance.spec.packages().join("cache");
-        Ok(Files { data, run, log, temporary, socket, cache, my_cnf_text, redo_log_mb: settings::redo_log_mb(ram_mb) })
+        let packages = instance.spec.packages();
+        Ok(Files { data, run, log, temporary, socket, cache: packages.join("cache"), packages, vm })
     }
 
     pub(crate) fn my_cnf(&self) -> PathBuf {

@@ -1,14 +1,16 @@
 //! The server program: found at run time, because it comes with the operating system and not with this release.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::mysql::Family;
+use crate::report::sentence;
 
 /// Debian has the server in `/usr/sbin`; other packagings put it under libexec.
 const PLACES: [&str; 5] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec"];
@@ -26,18 +28,51 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) async fn find() -> Result<Program> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let places = std::env::split_paths(&path).chain(PLACES.map(PathBuf::from));
-        let found =
-            places.flat_map(|place| ["mariadbd", "mysqld"].map(|name| place.join(name))).find(|path| path.is_file());
-        let Some(path) = found else {
-            bail!("cannot find the server program mariadbd (nor mysqld); install the Debian package mariadb-server")
+    /// Find a server of the `wanted` family; of any, with MariaDB first, where none is named. MySQL may be a package of the
+    /// release as well, since not every system has one.
+    pub(super) async fn find(packages: &Path, wanted: Option<Family>) -> Result<Program> {
+        let mut why_not = Vec::new();
+        for path in candidates(packages, wanted).into_iter().filter(|path| path.is_file()) {
+            match Program::at(path).await {
+                Ok(program) if wanted.is_none_or(|wanted| wanted == program.family) => return Ok(program),
+                Ok(_) => {}
+                Err(error) => why_not.push(sentence(&error)),
+            }
+        }
+        let missing = match wanted {
+            None | Some(Family::MariaDb) => {
+                "cannot find the server program mariadbd (nor mysqld); install the Debian package mariadb-server"
+            }
+            Some(Family::MySql) => {
+                "cannot find a MySQL server of version 8.4 or later, as mysqld in PATH or as the package mysql of the VM"
+            }
         };
+        why_not.insert(0, missing.to_owned());
+        bail!(why_not.join("; "))
+    }
+
+    async fn at(path: PathBuf) -> Result<Program> {
         let version = version_of(&path).await?;
-        let family = Family::of(&version)?;
+        let family = Family::of(&version).with_context(|| format!("{} cannot be used", path.display()))?;
         Ok(Program { path, version, family })
     }
+}
+
+/// Where a server may be, the likeliest first: each is asked for its version, which takes time.
+fn candidates(packages: &Path, wanted: Option<Family>) -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = || std::env::split_paths(&path).chain(PLACES.map(PathBuf::from));
+    let package = packages.join("mysql/bin/mysqld");
+    let mut found = match wanted {
+        Some(Family::MySql) => std::iter::once(package).chain(places().map(|place| place.join("mysqld"))).collect(),
+        None | Some(Family::MariaDb) => {
+            let of_the_system = places().flat_map(|place| ["mariadbd", "mysqld"].map(|name| place.join(name)));
+            of_the_system.chain([package]).collect::<Vec<_>>()
+        }
+    };
+    let mut seen = BTreeSet::new();
+    found.retain(|path| seen.insert(path.clone()));
+    found
 }
 
 async fn version_of(path: &Path) -> Result<String> {
@@ -51,10 +86,5 @@ async fn version_of(path: &Path) -> Result<String> {
     let version = text.split_whitespace().skip_while(|word| *word != "Ver").nth(1);
     let version =
         version.with_context(|| format!("{} --version said {:?}, no version", path.display(), text.trim()))?;
-    ensure!(
-        version.contains("MariaDB"),
-        "{} is {version}; this agent works with MariaDB (the Debian package mariadb-server)",
-        path.display()
-    );
     Ok(version.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect())
 }

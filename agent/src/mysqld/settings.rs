@@ -3,9 +3,15 @@
 //! What decides safety is at the top of the file and has no knob: the server starts read-only with replication stopped, so
 //! the state after any start is the safe one; only the agent changes it, through a statement, never through this file.
 
+mod mariadb;
+mod mysql8;
+
 use std::path::PathBuf;
 
+use crate::mysql::Family;
+
 /// What the file depends on.
+#[derive(Clone, Debug)]
 pub(crate) struct Vm {
     pub(crate) data: PathBuf,
     pub(crate) temporary: PathBuf,
@@ -27,7 +33,7 @@ pub(crate) fn redo_log_mb(ram_mb: u64) -> u64 {
 }
 
 /// The text of `my.cnf`.
-pub(crate) fn my_cnf(vm: &Vm) -> String {
+pub(crate) fn my_cnf(vm: &Vm, family: Family) -> String {
     let mut text = String::from("# Written by mysql-agent at every start of the server; changes are lost.\n[mysqld]\n");
     let mut set = |name: &str, value: &str| {
         text.push_str(name);
@@ -35,29 +41,46 @@ pub(crate) fn my_cnf(vm: &Vm) -> String {
         text.push_str(value);
         text.push('\n');
     };
-    set_safety(&mut set);
+    set_all(&mut set, &SAFETY);
     set_place(vm, &mut set);
     set_size(vm, &mut set);
-    set_manners(&mut set);
+    set_all(&mut set, &MANNERS);
     if vm.is_pair {
-        set_replication(&mut set);
+        set_all(&mut set, &REPLICATION);
+    }
+    match family {
+        Family::MariaDb => mariadb::set(vm, &mut set),
+        Family::MySql => mysql8::set(vm, &mut set),
     }
     text
 }
 
-fn set_safety(set: &mut impl FnMut(&str, &str)) {
-    for (name, value) in [
-        ("read_only", "ON"),
-        ("skip_slave_start", "ON"),
-        ("event_scheduler", "OFF"), // the agent turns it on together with writing
-        ("gtid_strict_mode", "ON"),
-        ("log_bin", "mysql-bin"),
-        ("log_slave_updates", "ON"),
-        ("binlog_format", "ROW"),
-        ("sync_binlog", "1"),
-        ("innodb_flush_log_at_trx_commit", "1"),
-        ("innodb_flush_method", "fsync"),
-    ] {
+const SAFETY: [(&str, &str); 5] = [
+    ("event_scheduler", "OFF"), // the agent turns it on together with writing
+    ("log_bin", "mysql-bin"),
+    ("sync_binlog", "1"),
+    ("innodb_flush_log_at_trx_commit", "1"),
+    ("innodb_flush_method", "fsync"),
+];
+
+const MANNERS: [(&str, &str); 5] = [
+    ("log_bin_trust_function_creators", "ON"),
+    ("lower_case_table_names", "0"),
+    ("skip_name_resolve", "ON"),
+    ("myisam_recover_options", "BACKUP,FORCE"),
+    ("performance_schema", "OFF"),
+];
+
+const REPLICATION: [(&str, &str); 3] = [
+    ("relay_log", "mysql-relay"),
+    // The product has ON. That throws the relay log away at every start, and with it transactions that only this
+    // follower has received when the leader is gone.
+    ("relay_log_recovery", "OFF"),
+    ("binlog_row_image", "MINIMAL"),
+];
+
+fn set_all(set: &mut impl FnMut(&str, &str), settings: &[(&str, &str)]) {
+    for (name, value) in settings {
         set(name, value);
     }
 }
@@ -76,54 +99,18 @@ fn set_place(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     set("bind_address", &vm.address.to_string());
     set("port", &agent::api::MYSQL_PORT.to_string());
     set("server_id", &(1 + vm.index).to_string());
-    // One domain: a pair has one leader at a time, so its transactions are one sequence.
-    set("gtid_domain_id", "0");
 }
 
 fn set_size(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     let mut set_mb = |name: &str, mb: u64| set(name, &format!("{mb}M"));
     set_mb("innodb_buffer_pool_size", (vm.ram_mb / 2).max(32));
-    set_mb("innodb_log_file_size", redo_log_mb(vm.ram_mb));
     set_mb("innodb_log_buffer_size", (vm.ram_mb / 16).clamp(4, 32));
-    // MyISAM and Aria hold little beside system and temporary tables; their defaults are 128 MB each.
+    // MyISAM holds little; its default is 128 MB.
     set_mb("key_buffer_size", 8);
-    set_mb("aria_pagecache_buffer_size", (vm.ram_mb / 32).clamp(8, 64));
     set_mb("max_allowed_packet", 256);
     set_mb("max_binlog_size", 512);
     set("max_connections", "5000");
     set("table_definition_cache", "8192");
-    set("expire_logs_days", "3");
-}
-
-fn set_manners(set: &mut impl FnMut(&str, &str)) {
-    for (name, value) in [
-        ("character_set_server", "utf8"),
-        ("collation_server", "utf8_general_ci"),
-        ("innodb_autoinc_lock_mode", "2"),
-        ("log_bin_trust_function_creators", "ON"),
-        ("lower_case_table_names", "0"),
-        ("skip_name_resolve", "ON"),
-        ("symbolic_links", "OFF"),
-        ("myisam_recover_options", "BACKUP,FORCE"),
-        ("performance_schema", "OFF"),
-    ] {
-        set(name, value);
-    }
-}
-
-fn set_replication(set: &mut impl FnMut(&str, &str)) {
-    for (name, value) in [
-        ("relay_log", "mysql-relay"),
-        // The product has ON. On MariaDB that throws the relay log away at every start, and with it transactions that
-        // only this follower has received when the leader is gone; the agent reads them back before it promotes.
-        ("relay_log_recovery", "OFF"),
-        ("slave_net_timeout", "4"),
-        ("binlog_row_image", "MINIMAL"),
-        ("master_verify_checksum", "ON"),
-        ("slave_sql_verify_checksum", "ON"),
-    ] {
-        set(name, value);
-    }
 }
 
 #[cfg(test)]
@@ -151,10 +138,14 @@ mod tests {
 
     #[test]
     fn every_start_is_read_only_with_replication_stopped() {
-        for is_pair in [true, false] {
-            let text = my_cnf(&Vm { is_pair, ..vm(512) });
-            for line in ["read_only = ON", "skip_slave_start = ON", "sync_binlog = 1", "gtid_strict_mode = ON"] {
-                assert!(has(&text, line), "{line} in {text}");
+        let mariadb = ["read_only = ON", "skip_slave_start = ON", "gtid_strict_mode = ON"];
+        let mysql = ["super_read_only = ON", "skip_replica_start = ON", "gtid_mode = ON"];
+        for (family, lines) in [(Family::MariaDb, mariadb), (Family::MySql, mysql)] {
+            for is_pair in [true, false] {
+                let text = my_cnf(&Vm { is_pair, ..vm(512) }, family);
+                for line in lines.iter().chain(&["sync_binlog = 1", "event_scheduler = OFF"]) {
+                    assert!(has(&text, line), "{line} in {text}");
+                }
             }
         }
     }
@@ -164,19 +155,25 @@ mod tests {
         for (ram_mb, pool, redo) in
             [(64, "32M", "16M"), (256, "128M", "16M"), (512, "256M", "32M"), (8192, "4096M", "256M")]
         {
-            let text = my_cnf(&vm(ram_mb));
-            assert!(has(&text, &format!("innodb_buffer_pool_size = {pool}")), "{text}");
-            assert!(has(&text, &format!("innodb_log_file_size = {redo}")), "{text}");
+            for (family, log) in
+                [(Family::MariaDb, "innodb_log_file_size"), (Family::MySql, "innodb_redo_log_capacity")]
+            {
+                let text = my_cnf(&vm(ram_mb), family);
+                assert!(has(&text, &format!("innodb_buffer_pool_size = {pool}")), "{text}");
+                assert!(has(&text, &format!("{log} = {redo}")), "{text}");
+            }
         }
     }
 
     #[test]
     fn a_single_node_has_no_replication_settings_and_root_is_named_only_for_root() {
-        let text = my_cnf(&Vm { is_pair: false, ..vm(512) });
+        for family in [Family::MariaDb, Family::MySql] {
+            let text = my_cnf(&Vm { is_pair: false, ..vm(512) }, family);
 
-        assert!(!text.contains("relay_log"));
-        assert!(!text.contains("user ="));
-        assert!(has(&my_cnf(&Vm { is_root: true, ..vm(512) }), "user = root"));
-        assert!(has(&text, "server_id = 2"));
+            assert!(!text.contains("relay_log") && !text.contains("semi_sync"));
+            assert!(!text.contains("user ="));
+            assert!(has(&my_cnf(&Vm { is_root: true, ..vm(512) }, family), "user = root"));
+            assert!(has(&text, "server_id = 2"));
+        }
     }
 }

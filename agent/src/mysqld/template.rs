@@ -16,8 +16,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use super::files::remove_if_there;
+use super::files::{remove_file_if_there, remove_if_there};
 use super::program::Program;
+use crate::mysql::Family;
 
 /// Making a template takes most of a second; a machine that is busy may take very much longer.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
@@ -54,41 +55,74 @@ impl Template {
             let half = self.cache.join(format!("{name}.new"));
             let left = half.clone();
             tokio::task::spawn_blocking(move || remove_if_there(&left)).await.context("remove a half template")??;
-            self.install(&half).await?;
+            self.install(program, &half).await?;
             rename(&half, &template)?;
         }
         Ok(template)
     }
 
-    async fn install(&self, data: &Path) -> Result<()> {
-        let mut command = Command::new("mariadb-install-db");
-        command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        command.arg(format!("--innodb-log-file-size={}M", self.redo_log_mb));
-        command.arg(format!("--datadir={}", data.display()));
-        if self.is_root {
-            command.arg("--user=root");
-        }
+    async fn install(&self, program: &Program, data: &Path) -> Result<()> {
+        let (name, command) = self.installer(program, data);
         let output = match timeout(INSTALL_LIMIT, output_of(command)).await {
             Ok(Ok(output)) => output,
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                bail!("cannot find the program mariadb-install-db; install the Debian package mariadb-server")
+                bail!("cannot find the program {name}; install the Debian package mariadb-server")
             }
-            Ok(Err(error)) => return Err(error).context("start mariadb-install-db"),
-            Err(_) => bail!(
-                "mariadb-install-db did not make {} within {} s and was killed",
-                data.display(),
-                INSTALL_LIMIT.as_secs()
-            ),
+            Ok(Err(error)) => return Err(error).with_context(|| format!("start {name}")),
+            Err(_) => {
+                bail!("{name} did not make {} within {} s and was killed", data.display(), INSTALL_LIMIT.as_secs())
+            }
         };
         if output.status.success() {
-            return Ok(());
+            return remove_identity(data);
         }
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         let lines: Vec<&str> =
             said.lines().filter(|line| line.contains("ERROR") || line.contains("rror:")).take(5).collect();
-        bail!("mariadb-install-db could not make {} ({}): {}", data.display(), output.status, lines.join("; "))
+        bail!("{name} could not make {} ({}): {}", data.display(), output.status, lines.join("; "))
     }
+
+    /// The program that makes a data directory, and its name.
+    fn installer(&self, program: &Program, data: &Path) -> (String, Command) {
+        let redo_log = format!("{}M", self.redo_log_mb);
+        let (path, arguments) = match program.family {
+            Family::MariaDb => (
+                PathBuf::from("mariadb-install-db"),
+                vec![
+                    "--auth-root-authentication-method=normal".to_owned(),
+                    "--skip-test-db".to_owned(),
+                    format!("--innodb-log-file-size={redo_log}"),
+                ],
+            ),
+            Family::MySql => (
+                program.path.clone(),
+                vec![
+                    "--initialize-insecure".to_owned(),
+                    "--disable-log-bin".to_owned(),
+                    format!("--innodb-redo-log-capacity={redo_log}"),
+                ],
+            ),
+        };
+        let mut command = Command::new(&path);
+        command.arg("--no-defaults").args(arguments).arg(format!("--datadir={}", data.display()));
+        if self.is_root {
+            command.arg("--user=root");
+        }
+        (path.display().to_string(), command)
+    }
+}
+
+/// What makes a MySQL server this one and no other: its UUID, and its keys. Each makes its own when it starts.
+fn remove_identity(data: &Path) -> Result<()> {
+    for entry in fs::read_dir(data).with_context(|| format!("look through {}", data.display()))? {
+        let path = entry.with_context(|| format!("look through {}", data.display()))?.path();
+        let is_key = path.extension().is_some_and(|extension| extension == "pem");
+        if is_key || path.ends_with("auto.cnf") {
+            remove_file_if_there(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Agents that come at the same time wait here for the first one; a dead one's lock is gone with it. Asked again and again,

@@ -1,18 +1,18 @@
-//! The leader's half of a copy: `mariabackup` to its standard output, passed on as it comes.
+//! The leader's half of a copy of MariaDB: `mariabackup` to its standard output, passed on as it comes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout};
 
-use super::{check_exit, said, start};
+use super::mariadb::{check_exit, said, start};
 use crate::agent::Agent;
-use crate::mysql::ADMIN;
+use crate::mysql::{ADMIN, Family};
 use crate::mysqld::{make_private_directory, remove_file_if_there, write_private};
 use crate::report::sentence;
 
@@ -39,6 +39,10 @@ impl Drop for Login {
 
 /// Start a backup; its stream breaks when the backup fails, and the backup ends when the stream is dropped.
 pub(crate) async fn backup(agent: &Agent) -> Result<Body> {
+    ensure!(
+        agent.database.family().await? == Family::MariaDb,
+        "this server is not MariaDB, and a copy asks it for its data itself"
+    );
     let turn = Arc::clone(&agent.backups).try_acquire_owned().context("another backup of this server is running")?;
     let login = Login(agent.files.backup_login());
     write_private(&login.0, &login_text(agent))?;

@@ -68,7 +68,7 @@ pub(crate) enum Refusal {
     #[error(
         "Replication settings exist on this instance and Slave SQL Thread is turned off. Fix replication settings and try \
          again. Reason: {}. What was received is not applied yet, so a promotion now would lose it: mend the cause, \
-         run START SLAVE SQL_THREAD, then make-leader again",
+         run START REPLICA SQL_THREAD, then make-leader again",
         if error.is_empty() { "the applier was stopped by hand" } else { error.as_str() }
     )]
     ApplierStopped { error: String },

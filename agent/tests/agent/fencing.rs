@@ -2,6 +2,7 @@
 
 use agent::api::{Command, Receiver, Role};
 
+use crate::family;
 use crate::pair::{configured, in_step, reaches, run, until_received};
 use crate::vm::{Vm, signal, user};
 
@@ -39,7 +40,7 @@ async fn users_made_during_a_hand_over_are_on_both_servers_or_on_neither() {
     }
 
     in_step(&second, &first).await;
-    let count = "SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'user-%'";
+    let count = "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'user-%'";
     assert_eq!(first.number(count).await, second.number(count).await);
 }
 
@@ -113,7 +114,7 @@ async fn a_prepared_xa_transaction_survives_a_restart_and_a_promotion() {
     let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
-    second.sql("STOP SLAVE SQL_THREAD").await;
+    second.sql("STOP REPLICA SQL_THREAD").await;
     let mut session = first.admin().await;
     sqlx::Executor::execute(
         &mut session,
@@ -140,7 +141,7 @@ async fn what_only_a_relay_log_holds_is_not_given_up_for_an_empty_server() {
     let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
-    second.sql("STOP SLAVE SQL_THREAD").await;
+    second.sql("STOP REPLICA SQL_THREAD").await;
     first.sql("INSERT INTO d.t VALUES (2)").await;
     until_received(&first, &second).await;
     first.replace_disk();
@@ -169,7 +170,7 @@ async fn a_promotion_that_was_cut_off_at_its_end_is_finished() {
     run(&second, Command::MakeLeader).await.unwrap();
     second.kill_agent();
     // As if the agent had died right behind `read_only=0`.
-    second.sql("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_USER='replication', MASTER_USE_GTID=slave_pos").await;
+    second.sql(family::follow_nobody()).await;
 
     second.start();
 

@@ -5,6 +5,7 @@ mod authority;
 mod crashes;
 mod demotion;
 mod failover;
+mod family;
 mod fencing;
 mod guard;
 mod monitoring;

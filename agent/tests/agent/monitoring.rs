@@ -1,17 +1,17 @@
 //! What an operator's monitoring reads: the heartbeat, the metrics, the verdict.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use agent::api::{Command, Replication, Role, Verdict};
 use axum::http::HeaderValue;
-use sqlx::Executor;
+use sqlx::{Executor, Row};
 
 use crate::authority::authority;
 use crate::pair::{configured, in_step, run, started};
-use crate::vm::{NAME, Vm, deployment, signal};
+use crate::vm::{NAME, PATIENCE, Vm, deployment, signal};
 
-const BEATS: &str =
-    "SELECT CAST(VARIABLE_VALUE AS INT) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_REPLACE_SELECT'";
+const BEATS: &str = "Com_replace_select";
 
 const TABLES: &str = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='replication_monitoring' AND TABLE_NAME='heartbeat'";
 
@@ -47,9 +47,9 @@ async fn a_server_that_was_made_read_only_behind_the_agents_back_writes_no_heart
     let (first, second) = configured().await;
     first.until_number(TABLES, 1).await;
     first.sql("SET GLOBAL read_only=1").await;
-    let (before, beats) = (first.status().await.unwrap().gtid_executed, first.number(BEATS).await);
+    let (before, beaten) = (first.status().await.unwrap().gtid_executed, first.counter(BEATS).await);
 
-    first.until_number(&format!("SELECT ({BEATS})>={}", beats + 2), 1).await;
+    first.until_counted(BEATS, beaten + 2).await;
 
     assert_eq!(first.status().await.unwrap().gtid_executed, before);
     in_step(&first, &second).await;
@@ -64,8 +64,8 @@ async fn a_heartbeat_that_is_missed_is_said_once() {
 
     blocker.execute(sqlx::raw_sql("FLUSH TABLES WITH READ LOCK")).await.unwrap();
     first.until_logged("the heartbeat is missed").await;
-    let beats = first.number(BEATS).await;
-    first.until_number(&format!("SELECT ({BEATS})>={}", beats + 2), 1).await;
+    let beaten = first.counter(BEATS).await;
+    first.until_counted(BEATS, beaten + 2).await;
     blocker.execute(sqlx::raw_sql("UNLOCK TABLES")).await.unwrap();
     first.until_logged("the heartbeat is written again").await;
 
@@ -82,10 +82,10 @@ async fn heartbeats_that_wait_for_the_follower_do_not_pile_up() {
         .sql("SET GLOBAL rpl_semi_sync_master_wait_point='AFTER_SYNC', GLOBAL rpl_semi_sync_master_timeout=3600000")
         .await;
     first.sql("SET GLOBAL rpl_semi_sync_master_wait_no_slave=1, GLOBAL rpl_semi_sync_master_enabled=1").await;
-    second.sql("SET GLOBAL rpl_semi_sync_slave_enabled=0; STOP SLAVE; START SLAVE").await;
-    let beats = first.number(BEATS).await;
+    second.sql("SET GLOBAL rpl_semi_sync_slave_enabled=0; STOP REPLICA; START REPLICA").await;
+    let beaten = first.counter(BEATS).await;
 
-    first.until_number(&format!("SELECT ({BEATS})>={}", beats + 6), 1).await;
+    first.until_counted(BEATS, beaten + 6).await;
 
     let waiting =
         "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'REPLACE INTO replication_monitoring%'";
@@ -104,10 +104,25 @@ async fn a_single_node_has_no_heartbeat() {
     vm.until("a writable server", |status| !status.read_only).await;
 
     // What a pair has written by its first beat.
-    vm.until_number("SELECT VARIABLE_VALUE>=2 FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='UPTIME'", 1)
-        .await;
+    vm.until_counted("Uptime", 2).await;
 
     assert_eq!(vm.status().await.unwrap().gtid_executed, "");
+}
+
+impl Vm {
+    /// One of the server's counters.
+    async fn counter(&self, name: &str) -> u64 {
+        let row = self.row(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).await;
+        row.get::<String, _>(1).parse().unwrap()
+    }
+
+    async fn until_counted(&self, name: &str, least: u64) {
+        let begun = Instant::now();
+        while self.counter(name).await < least {
+            assert!(begun.elapsed() < PATIENCE, "{name} does not reach {least}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 async fn verdict(vm: &Vm) -> Verdict {
@@ -131,11 +146,12 @@ async fn the_verdict_says_what_is_the_matter_with_the_pair_and_what_to_do() {
         assert!(inspection.verdict.sentence.contains("mysql/id-0") && inspection.peer.is_some(), "{inspection:?}");
     }
 
-    second.sql("STOP SLAVE SQL_THREAD").await;
+    second.sql("STOP REPLICA SQL_THREAD").await;
     for vm in [&first, &second] {
         is_about(&verdict(vm).await, "its applier is stopped, so the leader is not redundant", "start replication");
     }
-    second.sql("STOP SLAVE; RESET SLAVE ALL; CREATE DATABASE errant").await;
+    second.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    second.write_anyway("CREATE DATABASE errant").await;
     is_about(&verdict(&first).await, "they have diverged", "Run configure-leader-follower");
 
     second.kill();
@@ -179,7 +195,7 @@ async fn the_metrics_are_the_references_and_go_on_without_the_server() {
     let threads = ["slave_io_running", "slave_sql_running"].map(|name| follower[&format!("p_mysql_follower_{name}")]);
     assert_eq!((threads, follower["p_mysql_follower_seconds_behind_master"]), ([1.0, 1.0], 0.0));
 
-    second.sql("STOP SLAVE").await;
+    second.sql("STOP REPLICA").await;
     assert_eq!(metrics(&second).await["p_mysql_follower_seconds_behind_master"], -1.0);
     signal(second.server_pid().unwrap(), "-STOP");
     let frozen = metrics(&second).await;

@@ -32,8 +32,12 @@ pub(crate) async fn run(vm: &Vm, command: Command) -> Result<Vec<String>, String
 /// Does a history reach a position? The leader's moves by itself, with every heartbeat.
 pub(crate) fn reaches(history: &str, position: &str) -> bool {
     let last_of_each = |text: &str| {
-        let gtids = text.split(',').filter_map(|gtid| gtid.trim().rsplit_once('-'));
-        gtids.map(|(origin, number)| (origin.to_owned(), number.parse().unwrap())).collect::<BTreeMap<_, u64>>()
+        let gtids = text.split(',').filter(|gtid| !gtid.is_empty()).map(|gtid| {
+            let (origin, number) = gtid.trim().rsplit_once(['-', ':']).unwrap();
+            // MySQL's are intervals: uuid:1-7.
+            (origin.split(':').next().unwrap().to_owned(), number.parse().unwrap())
+        });
+        gtids.collect::<BTreeMap<_, u64>>()
     };
     let own = last_of_each(history);
     last_of_each(position).iter().all(|(origin, number)| own.get(origin).is_some_and(|own| own >= number))
@@ -121,7 +125,7 @@ async fn a_switchover_that_the_follower_cannot_finish_is_undone() {
     in_step(&first, &second).await;
     // The applier is held up by a lock: what is written now is received and not applied.
     let mut blocker = second.admin().await;
-    blocker.execute(sqlx::raw_sql("LOCK TABLES d.t WRITE")).await.unwrap();
+    blocker.execute(sqlx::raw_sql("LOCK TABLES d.t READ")).await.unwrap();
     first.sql("INSERT INTO d.t VALUES (2)").await;
 
     let refusal = run(&first, Command::Switchover).await.unwrap_err();
@@ -171,7 +175,7 @@ async fn make_read_only_ends_open_transactions_and_waits_for_the_follower() {
 #[tokio::test]
 async fn both_writable_is_left_to_a_human() {
     let (first, second) = configured().await;
-    second.sql("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only=0").await;
+    second.sql("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL read_only=0").await;
 
     for vm in [&first, &second] {
         let refusal = run(vm, Command::ConfigureLeaderFollower).await.unwrap_err();
@@ -191,7 +195,7 @@ async fn one_command_at_a_time() {
     blocker.execute(sqlx::raw_sql("CREATE DATABASE d; CREATE TABLE d.t (i INT); LOCK TABLES d.t WRITE")).await.unwrap();
     let held_up = run(&first, Command::MakeReadOnly);
     let others = async {
-        let waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO='SET GLOBAL read_only=1'";
+        let waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SET GLOBAL %read_only=1'";
         first.until_number(waits, 1).await;
         assert_eq!(first.status().await.unwrap().busy, Some(Activity::Command(Command::MakeReadOnly)));
         let here = run(&first, Command::Switchover).await.unwrap_err();

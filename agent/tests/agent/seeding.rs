@@ -8,7 +8,8 @@ use crate::pair::{configured, in_step, run};
 use crate::vm::user;
 
 const ROWS: &str = "CREATE DATABASE d; USE d; CREATE TABLE d.t (i INT PRIMARY KEY AUTO_INCREMENT, b LONGBLOB); \
-                    INSERT INTO d.t (b) SELECT REPEAT('x', 100000) FROM seq_1_to_80";
+                    INSERT INTO d.t (b) WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n+1 FROM numbers WHERE n<80) \
+                    SELECT REPEAT('x', 100000) FROM numbers";
 
 #[tokio::test]
 async fn a_follower_with_a_new_disk_is_copied_to() {

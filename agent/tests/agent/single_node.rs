@@ -22,8 +22,7 @@ async fn a_new_server_is_writable_with_an_empty_history() {
 
     assert_eq!((status.instance.as_str(), status.gtid_executed.as_str()), ("mysql/id-0", ""));
     assert!(!status.has_data && !status.replication_configured);
-    let accounts =
-        "SELECT COUNT(*) FROM mysql.global_priv WHERE User IN ('', 'root') OR (User='admin' AND Host<>'localhost')";
+    let accounts = "SELECT COUNT(*) FROM mysql.user WHERE User IN ('', 'root') OR (User='admin' AND Host<>'localhost')";
     assert_eq!(vm.number(accounts).await, 0);
     assert!(!vm.root().join("sys/run/mysql/init.sql").exists());
 }

@@ -10,16 +10,17 @@ use agent::Client;
 use agent::api::{Status, User};
 use agent::config::Tls;
 use serde_json::json;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tempfile::TempDir;
 
 use crate::authority::authority;
+use crate::family;
 use crate::witness::Witness;
 
 pub(crate) const DEPLOYMENT: &str = "service-instance_test";
 pub(crate) const NAME: &str = "service-instance-test";
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Short, since every failover of a test waits for it; long enough for the pauses of a busy machine.
 const LEASE_MS: u64 = 3_000;
 
@@ -67,13 +68,16 @@ impl Vm {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
         std::fs::create_dir_all(&cache).unwrap();
         std::os::unix::fs::symlink(cache, root.join("packages/cache")).unwrap();
+        if *family::IS_MYSQL {
+            std::os::unix::fs::symlink(family::mysql_package(), root.join("packages/mysql")).unwrap();
+        }
         let is_pair = instances.as_array().unwrap().len() == 2;
         let mut config = json!({
             "spec": {"deployment": DEPLOYMENT, "name": "mysql", "id": format!("id-{index}"), "index": index, "az": "z1",
                      "ip": address, "address": address, "bootstrap": index == 0, "root": root, "persistent_disk": 5120,
                      "vm_resources": {"cpu": 1, "ram": 256}},
             "links": {"mysql": {"instances": instances}},
-            "properties": {"topology": if is_pair { "leader-follower" } else { "single-node" }, "admin_password": r#"ad'm"i\n"#, "tls": tls},
+            "properties": {"topology": if is_pair { "leader-follower" } else { "single-node" }, "admin_password": r#"ad'm"i\n"#, "tls": tls, "server": family::name()},
         });
         if is_pair {
             config["properties"]["replication_password"] = json!("re'pl\\");
@@ -286,12 +290,28 @@ impl Vm {
     }
 
     pub(crate) async fn sql(&self, statement: &str) {
-        self.admin().await.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.unwrap();
+        let statement = AssertSqlSafe(family::in_its_words(statement));
+        self.admin().await.execute(sqlx::raw_sql(statement)).await.unwrap();
+    }
+
+    /// Write on a read-only server.
+    pub(crate) async fn write_anyway(&self, statement: &str) {
+        match *family::IS_MYSQL {
+            true => self.sql(&format!("SET GLOBAL super_read_only=0; {statement}; SET GLOBAL super_read_only=1")).await,
+            false => self.sql(statement).await,
+        }
     }
 
     pub(crate) async fn number(&self, query: &str) -> i64 {
-        let query = sqlx::raw_sql(AssertSqlSafe(query.to_owned()));
-        self.admin().await.fetch_one(query).await.unwrap().get::<i64, _>(0)
+        self.row(query).await.get(0)
+    }
+
+    pub(crate) async fn text(&self, query: &str) -> String {
+        self.row(query).await.get(0)
+    }
+
+    pub(crate) async fn row(&self, query: &str) -> MySqlRow {
+        self.admin().await.fetch_one(sqlx::raw_sql(AssertSqlSafe(query.to_owned()))).await.unwrap()
     }
 
     pub(crate) async fn until_number(&self, query: &str, wanted: i64) {

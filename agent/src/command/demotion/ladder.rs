@@ -40,6 +40,16 @@ enum Rung {
     CutEverybodyAndReleaseCommits,
 }
 
+impl Rung {
+    /// MySQL needs up to a second to let the commits go, and nothing comes behind this measure.
+    fn limit(self) -> Duration {
+        match self {
+            Rung::Cut(_) => STEP / 2,
+            Rung::CutEverybodyAndReleaseCommits => STEP * 2,
+        }
+    }
+}
+
 /// Make the server read-only within [`LIMIT`] and a second. What was done to whom is added to `measures`.
 pub(super) async fn climb(agent: &Agent, measures: &mut Vec<String>) -> Result<()> {
     let mut session = agent.database.closing_session().await?;
@@ -50,7 +60,7 @@ pub(super) async fn climb(agent: &Agent, measures: &mut Vec<String>) -> Result<(
             Ok(outcome) => outcome?,
             Err(_) => {
                 // What a measure could not do in its time the next one does.
-                let taken = timeout(STEP / 2, take(agent, rung, closing_session, measures)).await;
+                let taken = timeout(rung.limit(), take(agent, rung, closing_session, measures)).await;
                 if let Err(error) = taken.context("it took too long").flatten() {
                     tracing::warn!("a measure against what holds a lock failed: {error:#}");
                 }
