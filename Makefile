@@ -1,7 +1,7 @@
 # The front door. Every target installs what it needs and is missing, builds, and runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test up down bench chaos lint help tools mariadb curl network build
+.PHONY: demo test up down bench chaos lint help tools mariadb mysql curl network build
 
 CARGO ?= cargo
 # The servers and the copy tool; `-core` packages bring no service that would start by itself.
@@ -10,6 +10,8 @@ MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-backup
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
+# Set: `make test` fails where MySQL cannot be fetched. Otherwise it says so and tests MariaDB only.
+REQUIRE_MYSQL ?=
 # sbin (mariadbd) and the place where rustup puts cargo are not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -19,12 +21,14 @@ help: ## Show the targets
 demo: mariadb curl build ## Walk the main job, from create-service to a healed pair, and clean up
 	@target/debug/demo
 
-test: mariadb network lint build ## Check and test everything
+test: mariadb mysql network lint build ## Check and test everything
 	@# Temporary files have a place of their own (its name is short: sockets are below it). However the tests end, every
 	@# process that works below it ends, and it goes.
 	@scratch=$$(mktemp -d /tmp/tt.XXXXXX); export TMPDIR=$$scratch; \
 	trap 'target/debug/stack down --dir "$$scratch" >/dev/null' EXIT; trap 'exit 130' INT TERM; \
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace || exit; \
+	if [ -x target/mysql/bin/mysqld ]; then TANDEM_SERVER=mysql $(CARGO) test -p agent --test agent; \
+	else echo "NOT TESTED: MySQL, which could not be fetched; only MariaDB was tested" >&2; fi
 
 up: mariadb build ## Leave a director and a broker running in the background
 	@target/debug/stack up --dir .run
@@ -59,6 +63,9 @@ mariadb:
 # Network namespaces for the faults; without them that part is skipped, and says so.
 network:
 	@command -v ip >/dev/null || { echo "installing iproute2"; $(APT) update -q && $(APT) install -qy --no-install-recommends iproute2; }
+
+mysql:
+	@tests/fetch-mysql.sh target/mysql || { [ -z "$(REQUIRE_MYSQL)" ] && echo "going on without MySQL" >&2; }
 
 curl:
 	@command -v curl >/dev/null || { echo "installing curl"; $(APT) update -q && $(APT) install -qy --no-install-recommends curl; }
