@@ -41,7 +41,7 @@ bench: mariadb tools ## Measure against a floor of bare servers (release build)
 	$(CARGO) build --release --workspace --bins
 	@target/release/bench
 
-chaos: mariadb network build ## Play seeded faults on real pairs and judge what their clients saw (SCHEDULES=, SEED=, CELL=)
+chaos: mariadb mysql network build ## Play seeded faults on real pairs and judge what their clients saw (SCHEDULES=, SEED=, CELL=)
 	@target/debug/chaos $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED)) $(if $(CELL),--cell $(CELL))
 
 lint: tools ## Formatting, lints, documentation

@@ -120,19 +120,23 @@ const CUTS: [Cut; 9] = [
 const ERRANDS: [Errand; 5] =
     [Errand::Nothing, Errand::Switchover, Errand::MakeLeader, Errand::MakeReadOnly, Errand::Configure];
 
-/// Every fault.
+/// Every fault, the leader's and the network's first: a short run is spent on them. A server looks for room on its disk
+/// once a minute, which is long.
 pub(crate) fn faults() -> Vec<Fault> {
     let mut faults = vec![Fault::Nothing];
-    for of in OFS {
-        faults.extend(PARTS.map(|part| Fault::Kill(part, of)));
-        faults.extend(PARTS.map(|part| Fault::Freeze(part, of)));
-        faults.extend([Part::Server, Part::Agent].map(|part| Fault::Restart(part, of)));
-        faults.push(Fault::Clock(of));
-    }
+    faults.extend(faults_of(Of::Leader));
     faults.extend(CUTS.map(Fault::Cut));
+    faults.extend(faults_of(Of::Follower));
     faults.extend([Fault::KillWitness, Fault::FreezeWitness, Fault::RestartWitness]);
-    // Last, so that a short run is not spent on them: a server looks for room on its disk once a minute.
     faults.extend(OFS.map(Fault::DiskFull));
+    faults
+}
+
+fn faults_of(of: Of) -> Vec<Fault> {
+    let mut faults = PARTS.map(|part| Fault::Kill(part, of)).to_vec();
+    faults.extend(PARTS.map(|part| Fault::Freeze(part, of)));
+    faults.extend([Part::Server, Part::Agent].map(|part| Fault::Restart(part, of)));
+    faults.push(Fault::Clock(of));
     faults
 }
 

@@ -68,7 +68,7 @@ fn run() -> Result<ExitCode> {
     let place = world::place()?;
     let arguments = Arguments::parse();
     if arguments.list {
-        matrix::list();
+        matrix::list()?;
         return Ok(ExitCode::SUCCESS);
     }
     match place {

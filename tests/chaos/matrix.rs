@@ -16,17 +16,29 @@ use crate::cell::{self, Mode};
 use crate::pair::{LEASE, Pair};
 use crate::schedule::{Schedule, schedule};
 use crate::story::{self, Report};
+use crate::world::vm::mysql_package;
 
-/// What can be played today.
-const GROUPS: [(Family, Mode); 1] = [(Family::Mariadb, Mode::Async)];
+/// The modes that the agents of this release keep.
+const MODES: [Mode; 1] = [Mode::Async];
 /// A pair that could not be played on, or a new one that did not come up, is made anew this often.
 const ATTEMPTS: u32 = 3;
 
 /// Print every cell.
-pub(crate) fn list() {
-    for (family, mode) in GROUPS {
+pub(crate) fn list() -> Result<()> {
+    for (family, mode) in groups()? {
         cell::cells(family, mode).iter().for_each(|cell| println!("{cell}"));
     }
+    Ok(())
+}
+
+/// Every family whose server is on this machine, in every mode.
+fn groups() -> Result<Vec<(Family, Mode)>> {
+    let mut families = vec![Family::Mariadb];
+    match mysql_package()?.exists() {
+        true => families.push(Family::Mysql),
+        false => eprintln!("SKIPPED: nothing is played on MySQL, which is not in {}", mysql_package()?.display()),
+    }
+    Ok(families.into_iter().flat_map(|family| MODES.map(|mode| (family, mode))).collect())
 }
 
 /// Play, print, and say whether every promise was kept.
@@ -69,7 +81,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
     let cells = match arguments.cell {
         Some(cell) => vec![cell; if arguments.seed.is_some() { 1 } else { arguments.schedules }],
         None => {
-            let all = cell::round_robin(&GROUPS, arguments.schedules * 20, seed)?;
+            let all = cell::round_robin(&groups()?, arguments.schedules * 20, seed)?;
             let wanted = all.into_iter().filter(|cell| cell.to_string().contains(&arguments.only));
             wanted.take(arguments.schedules).collect()
         }
@@ -80,7 +92,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
 /// Play on one pair until nothing is left; a pair that was broken is replaced.
 async fn player(stage: Arc<Stage>) -> Result<()> {
     let mut kept: Option<((Family, Mode), Pair)> = None;
-    while let Some(schedule) = stage.next() {
+    while let Some(schedule) = stage.next(kept.as_ref().map(|(group, _)| *group)) {
         let group = (schedule.cell.family, schedule.cell.mode);
         for attempt in 1.. {
             let pair = match kept.take() {
@@ -129,11 +141,16 @@ async fn player(stage: Arc<Stage>) -> Result<()> {
 }
 
 impl Stage {
-    fn next(&self) -> Option<Schedule> {
+    /// The next schedule, if there is one for the pair that this player has.
+    fn next(&self, group: Option<(Family, Mode)>) -> Option<Schedule> {
         if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
             return None;
         }
-        lock(&self.waiting).pop_front()
+        let mut waiting = lock(&self.waiting);
+        let is_fit =
+            |schedule: &Schedule| group.is_none_or(|group| group == (schedule.cell.family, schedule.cell.mode));
+        let at = waiting.iter().position(is_fit).unwrap_or(0);
+        waiting.remove(at)
     }
 
     async fn new_pair(&self, (family, mode): (Family, Mode)) -> Result<Pair> {

@@ -57,7 +57,7 @@ impl Pair {
         let tls = authority.issue(&certificate_name(&deployment))?;
         let witness = Witness::start_for(&instance, root.join("witness"), network, &authority).await?;
         let make = |side: Side| {
-            let plan = plan(&root, network, side, mode, (&deployment, &tls));
+            let plan = plan(&root, network, side, (family, mode), (&deployment, &tls));
             Vm::make(plan, &cache(family))
         };
         let vms = [make(Side::A)?, make(Side::B)?];
@@ -168,14 +168,20 @@ fn cache(family: Family) -> PathBuf {
     Path::new(ROOT).join("cache").join(family.name())
 }
 
-fn plan(root: &Path, network: Network, side: Side, mode: Mode, (deployment, tls): (&str, &Tls)) -> Plan {
+fn plan(
+    root: &Path,
+    network: Network,
+    side: Side,
+    (family, mode): (Family, Mode),
+    (deployment, tls): (&str, &Tls),
+) -> Plan {
     let (root, address) = (root.join(network.namespace(node(side))), network.address(node(side)));
     let instance = |side: Side| {
         let address = network.address(node(side));
         json!({"name": "mysql", "id": format!("{side:?}"), "index": side.index(), "az": "z1", "address": address,
                "bootstrap": side == Side::A})
     };
-    let config = json!({
+    let mut config = json!({
         "spec": {"deployment": deployment, "name": "mysql", "id": format!("{side:?}"), "index": side.index(), "az": "z1",
                  "ip": address, "address": address, "bootstrap": side == Side::A, "root": root, "persistent_disk": 5120,
                  "vm_resources": {"cpu": 1, "ram": 256}},
@@ -185,6 +191,9 @@ fn plan(root: &Path, network: Network, side: Side, mode: Mode, (deployment, tls)
                        "witness": {"host": network.address(Node::Witness)},
                        "replication_mode": mode.name(), "lease_ttl_in_ms": LEASE.as_millis() as u64},
     });
+    if family == Family::Mysql {
+        config["properties"]["server"] = json!(family.name());
+    }
     let (deployment, tls) = (deployment.to_owned(), tls.clone());
     Plan { namespace: network.namespace(node(side)), root, address, config, deployment, tls }
 }

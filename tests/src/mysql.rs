@@ -72,7 +72,8 @@ impl Credentials {
             .username(&self.username)
             .password(&self.password)
             .database(&self.name)
-            .ssl_mode(MySqlSslMode::Disabled)
+            // MySQL takes a password over TLS; MariaDB has no certificate unless it is given one.
+            .ssl_mode(MySqlSslMode::Preferred)
     }
 }
 

@@ -27,6 +27,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 const CLOCK_AHEAD: Duration = Duration::from_secs(3600);
 const SERVERS: [&str; 2] = ["mariadbd", "mysqld"];
 
+/// Where MySQL is, if it is on this machine.
+pub(crate) fn mysql_package() -> Result<PathBuf> {
+    Ok(tests::stack::programs()?.with_file_name("mysql"))
+}
+
 /// What a VM is made of.
 pub(crate) struct Plan {
     pub(crate) root: PathBuf,
@@ -60,6 +65,7 @@ impl Vm {
         symlink(root.join("disk"), root.join("store")).context("attach the disk")?;
         std::fs::create_dir_all(cache).context("make the cache")?;
         symlink(cache, root.join("packages/cache")).context("attach the cache")?;
+        symlink(mysql_package()?, root.join("packages/mysql")).context("attach the package of MySQL")?;
         std::fs::write(root.join("jobs/mysql-agent/config.json"), config.to_string()).context("write config.json")?;
         let client = Client::new(address.into(), &deployment, &tls)?;
         let mark = format!("chaos-{namespace}");
