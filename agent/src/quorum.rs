@@ -19,10 +19,11 @@
 //! - A record that changed is on the disk before the answer is sent.
 //! - A voter whose own server is writable, or about to be, or of which it does not know, gives no epoch to another and
 //!   confirms none; it closes first. To open and to vote exclude each other.
-//! - A guard, told before the server is opened, kills it at [`Lease::ends_at`], open or not yet; the opening statement goes
-//!   over a connection that was made before that.
+//! - A guard, told before the server is opened, kills it at [`Lease::ends_at`], open or not yet. The opening statement goes over
+//!   a connection that was made before that, and only if that time has not come when the guard knows of it.
 //! - A candidate goes by votes, not by a canvass, and its own vote comes last and waits like any other. The old leader's vote
 //!   (not its answer to a canvass) is the release of the epoch that the own record had when the ballot was sent.
+//! - An epoch that another voter gave to the own server is the own server's only with the own vote.
 //! - A leader opens only with a lease; an answer counts for the epoch that was asked about, and a ticket for one promotion.
 
 use std::time::Duration;
@@ -172,15 +173,6 @@ impl Voter {
                 Record { epoch: ballot.epoch, leader: leader.cloned(), lease_ms, in_sync: false, is_vacant: false };
         }
         Answer::Granted(self.record.clone())
-    }
-
-    /// Take over what another voter has agreed to, if that is later: what this server led or followed is over. Only for a
-    /// server that is closed, and never for an epoch of `me`, its own candidate: one vote of another does not win it, and
-    /// the own vote waits out the lease that this voter may have granted.
-    pub fn learn(&mut self, later: &Record, me: &str) {
-        if later.epoch > self.record.epoch && later.leader.as_deref() != Some(me) {
-            self.record = Record { lease_ms: later.lease_ms.max(self.record.lease_ms), ..later.clone() };
-        }
     }
 
     /// The leader has closed, and so needs no lease any more. A word that comes late is about an epoch that is over.

@@ -13,6 +13,7 @@ mod campaign;
 mod clock;
 mod faults;
 mod network;
+mod queue;
 mod rules;
 mod server;
 mod task;
@@ -30,7 +31,7 @@ use world::{Command, Event, World};
 /// How many schedules are played, where the environment does not say otherwise.
 const SCHEDULES: u64 = 2_000;
 /// In so many, the lack of any rule is found.
-const ENOUGH: u64 = 10_000;
+const ENOUGH: u64 = 20_000;
 
 /// What a schedule came to.
 #[derive(Default)]

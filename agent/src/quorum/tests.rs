@@ -105,21 +105,6 @@ fn a_vote_for_another_does_not_hold_up_the_one_that_has_the_lease() {
 }
 
 #[test]
-fn a_later_record_is_taken_over_unless_it_is_the_own_candidacy() {
-    let later = |epoch, leader: &str| Record { epoch, leader: Some(leader.into()), lease_ms: 500, ..Record::default() };
-    for (record, me, expected) in
-        [(later(4, "b"), "a", 4), (later(4, "b"), "b", 3), (later(3, "b"), "a", 3), (later(2, "b"), "a", 3)]
-    {
-        let mut voter = voter();
-        voter.learn(&record, me);
-        assert_eq!(voter.record().epoch, expected, "{record:?} for {me}");
-        // What it has confirmed itself, it still waits out, also after another start.
-        assert_eq!(word(&voter.vote(&ballot(5, "b"), at(109))), "leased");
-        assert_eq!(voter.record().lease_ms, LEASE_MS);
-    }
-}
-
-#[test]
 fn a_leader_stops_before_its_voters_stop_waiting() {
     let mut lease = Lease::new(at(10));
     assert!(!lease.is_held(at(0)));

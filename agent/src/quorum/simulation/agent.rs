@@ -6,7 +6,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::clock::LEASE;
-use super::network::{Envelope, Message};
+use super::faults::Fault;
+use super::network::{Envelope, Message, chance};
 use super::rules::Rule;
 use super::task::Task;
 use super::world::{Command, Event, Input, Statement, Then, WITNESS, World};
@@ -105,10 +106,12 @@ impl World {
             Input::Tick => self.tick(node),
             Input::Timer(number) if self.processes[node].agent.timer == number => self.timer(node),
             Input::Timer(_) => {}
+            Input::TellGuard { run } => self.tell_guard(node, run),
             Input::SendOpen { run } => {
                 let epoch = self.processes[node].agent.epoch;
                 self.tell_server(node, Statement::Open { epoch }, run);
             }
+            Input::TakeOver { question, epoch, since } => self.take_over(node, &question, epoch, since),
             Input::Done { statement, is_writable } => self.done(node, statement, is_writable),
             Input::ServerDied { run } => {
                 let agent = &mut self.processes[node].agent;
@@ -175,23 +178,54 @@ impl World {
     }
 
     pub(super) fn learn(&mut self, node: usize, later: &Record, then: Then) {
-        let me = if self.rules.keep(Rule::LearnNotOwn) { World::name(node) } else { "" };
-        let process = &mut self.processes[node];
-        process.voter.learn(later, me);
-        process.agent.lease.lost();
-        process.agent.epoch = process.voter.record().epoch;
+        let (now, votes) = (self.local(node), self.rules.keep(Rule::LearnByVote));
+        let Record { epoch, leader: Some(leader), lease_ms, in_sync, is_vacant } = later.clone() else { return };
+        let voter = &mut self.processes[node].voter;
+        if leader == World::name(node) && votes {
+            voter.vote(&Ballot { epoch, leader, is_canvass: false }, now);
+        } else {
+            voter.renew(&Renewal { epoch, leader: leader.clone(), lease_ms, in_sync }, now);
+            if is_vacant {
+                voter.release(&Release { epoch, leader }, now);
+            }
+        }
+        let epoch = voter.record().epoch;
+        let agent = &mut self.processes[node].agent;
+        agent.lease.lost();
+        agent.epoch = epoch;
         self.write(node, then);
     }
 
-    /// Open, which the guard outlives.
+    /// Open: the lease is held. The agent may stand still after each step.
     pub(super) fn open(&mut self, node: usize) {
         let agent = &mut self.processes[node].agent;
         agent.view = View::Opening;
         let run = agent.server_run;
-        let deadline = agent.lease.ends_at();
-        self.arm_guard(node, deadline);
-        let moment = self.moment(100, 3 * LEASE);
-        self.input_after(node, Duration::from_micros(moment), Input::SendOpen { run });
+        self.later(node, Input::TellGuard { run });
+    }
+
+    /// The guard hears of the end before the server hears of the beginning. Had that end passed already, the statement could
+    /// be faster than the guard.
+    fn tell_guard(&mut self, node: usize, run: u32) {
+        let now = self.local(node);
+        let deadline = self.processes[node].agent.lease.ends_at();
+        if self.servers[node].run == run {
+            self.arm_guard(node, deadline);
+        }
+        if deadline.is_none_or(|deadline| now >= deadline) && self.rules.keep(Rule::LookAfterGuard) {
+            self.processes[node].agent.view = View::Closed;
+            return;
+        }
+        self.later(node, Input::SendOpen { run });
+    }
+
+    /// The next step, before which the agent may stand still.
+    fn later(&mut self, node: usize, input: Input) {
+        let moment = self.moment(0, 0);
+        self.input_after(node, Duration::from_micros(moment), input);
+        if !self.is_well && chance(&mut self.random, 50) {
+            self.fault(Fault::Pause(node));
+        }
     }
 
     pub(super) fn close(&mut self, node: usize) {
@@ -293,13 +327,8 @@ impl World {
                 }
             }
             Answer::Refused(record) if leads && record.epoch > agent.epoch => {
-                let is_own = record.leader.as_deref() == Some(World::name(node));
-                if !is_own || !rules.keep(Rule::LearnNotOwn) {
-                    agent.lost = Some(record.clone());
-                } else if !agent.lease.is_held(now) {
-                    // It was a candidate once and did not vote for itself. Nobody else has that epoch, and this one is over.
-                    self.command(node, Command::MakeLeader);
-                }
+                // Perhaps its own: it was a candidate once and did not vote for itself.
+                agent.lost = Some(record.clone());
             }
             Answer::Granted(_) | Answer::Refused(_) | Answer::Leased { .. } => {}
         }

@@ -89,9 +89,9 @@ impl World {
     /// Whose vote, after the canvass?
     fn judge(&mut self, node: usize, epoch: u64, peer: Option<Answer>, witness: Option<Answer>) {
         let answers = [&peer, &witness].into_iter().flatten();
-        let learns_not_own = self.rules.keep(Rule::LearnNotOwn);
+        let learns_by_vote = self.rules.keep(Rule::LearnByVote);
         let known =
-            answers.filter(|answer| !learns_not_own || !matches!(answer, Answer::Granted(_))).map(Answer::record);
+            answers.filter(|answer| !learns_by_vote || !matches!(answer, Answer::Granted(_))).map(Answer::record);
         if let Some(later) = known.max_by_key(|record| record.epoch).filter(|record| record.epoch >= epoch).cloned() {
             return self.refused(node, &later);
         }

@@ -11,9 +11,12 @@ pub(super) type Micros = u64;
 /// The lease of all schedules.
 pub(super) const LEASE: Micros = 1_000_000;
 
-/// How far a clock's rate may be from true time, in parts of a million: a leader's 9/10 of the lease by the slowest clock are
-/// still over before the whole lease by the fastest, (1 + x) / (1 - x) <= 10/9, so x <= 1/19.
-const BOUND_PPM: u64 = 52_600;
+/// From the guard's decision to the server's end.
+pub(super) const LONGEST_KILL: Micros = LEASE / 200;
+/// How far a clock's rate may be from true time, in parts of a million: a leader's 9/10 of the lease by the slowest clock, and
+/// the kill, are over before the whole lease by the fastest: 0.9 / (1 - x) + 0.005 <= 1 / (1 + x), so x <= 1/20. (With a
+/// kill that takes no time 1/19.)
+const BOUND_PPM: u64 = 50_000;
 /// Beyond the bound.
 const BROKEN_PPM: u64 = 250_000;
 const MILLION: u64 = 1_000_000;

@@ -33,16 +33,18 @@ pub(super) enum Rule {
     Ticket,
     /// A release ends the epoch that it names and none after it.
     ReleaseOfEpoch,
-    /// An agent does not take an epoch for its own because another voter would give it.
-    LearnNotOwn,
+    /// An agent takes an epoch that another voter gave to its server for its own only by its own vote, which waits.
+    LearnByVote,
     /// A separate process kills a server whose agent does not close it in time.
     Guard,
     /// It kills also a server that is not open yet.
     GuardBeforeOpening,
+    /// The end of the lease that the guard was told of has not passed when the opening statement goes out.
+    LookAfterGuard,
 }
 
 /// All of them.
-pub(super) const ALL: [Rule; 16] = [
+pub(super) const ALL: [Rule; 17] = [
     Rule::DurablePromise,
     Rule::WriteBeforeAnswer,
     Rule::WaitAfterStart,
@@ -56,9 +58,10 @@ pub(super) const ALL: [Rule; 16] = [
     Rule::LeaseFromQuestion,
     Rule::Ticket,
     Rule::ReleaseOfEpoch,
-    Rule::LearnNotOwn,
+    Rule::LearnByVote,
     Rule::Guard,
     Rule::GuardBeforeOpening,
+    Rule::LookAfterGuard,
 ];
 
 /// Which rules hold in a schedule: all but at most one.

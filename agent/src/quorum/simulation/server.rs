@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::clock::{LEASE, Micros};
+use rand::Rng;
+
+use super::clock::{LEASE, LONGEST_KILL, Micros};
 use super::rules::Rule;
 use super::world::{Event, Input, Statement, World};
 
@@ -81,7 +83,8 @@ impl World {
             return;
         }
         self.tell(|| format!("the guard kills the server of {}", World::name(node)));
-        self.server_dies(node);
+        let (run, moment) = (self.servers[node].run, self.random.random_range(0..LONGEST_KILL));
+        self.schedule(self.now + moment, Event::Kill(node, run));
     }
 
     /// The agent tells the guard how long the server may live.

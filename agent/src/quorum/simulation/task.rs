@@ -150,17 +150,25 @@ impl World {
     pub(super) fn promoted(&mut self, node: usize, question: &Envelope, ticket: u64, epoch: u64) {
         let now = self.local(node);
         let checks_ticket = self.rules.keep(Rule::Ticket);
-        let (me, other) = (World::name(node), World::name(1 - node));
-        let process = &mut self.processes[node];
-        let since = match process.agent.ticket.take() {
+        let agent = &mut self.processes[node].agent;
+        let since = match agent.ticket.take() {
             _ if !checks_ticket => Some(now),
             Some((latest, since)) if latest == ticket => Some(since),
             _ => None,
         };
-        let (Some(since), View::Closed) = (since, process.agent.view) else {
+        let (Some(since), View::Closed) = (since, agent.view) else {
             return self.reply(node, question, Message::Promoted(false));
         };
-        process.voter.release(&Release { epoch: epoch - 1, leader: other.into() }, now);
+        let moment = Duration::from_micros(self.moment(200, 3 * LEASE));
+        self.input_after(node, moment, Input::TakeOver { question: question.clone(), epoch, since });
+    }
+
+    /// What the old leader had is applied. Meanwhile this server may have voted for it again.
+    pub(super) fn take_over(&mut self, node: usize, question: &Envelope, epoch: u64, since: Duration) {
+        let (now, rules) = (self.local(node), self.rules);
+        let (me, other) = (World::name(node), World::name(1 - node));
+        let process = &mut self.processes[node];
+        rules.release(&mut process.voter, &Release { epoch: epoch - 1, leader: other.into() }, now);
         let answer = process.voter.vote(&Ballot { epoch, leader: me.into(), is_canvass: false }, now);
         let is_mine = matches!(answer, Answer::Granted(_));
         let message = Message::Promoted(is_mine);

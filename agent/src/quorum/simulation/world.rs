@@ -1,7 +1,6 @@
 //! The machines, what happens on them in the order of true time, and what must never happen.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -11,6 +10,7 @@ use super::agent::Agent;
 use super::clock::{Clock, LEASE, Micros};
 use super::faults::{Fault, Theme};
 use super::network::{Envelope, Message, Network, chance};
+use super::queue::Queue;
 use super::rules::{Rule, Rules};
 use super::server::Server;
 use crate::quorum::{Answer, Record, Voter};
@@ -33,10 +33,18 @@ pub(super) enum Input {
     Tick,
     /// The wait of this number is over.
     Timer(u64),
-    /// The opening was decided; now the statement goes out.
-    SendOpen {
-        /// Of the server.
+    /// To open was decided; the guard is told now, then the statement goes out to that run of the server.
+    TellGuard {
         run: u32,
+    },
+    SendOpen {
+        run: u32,
+    },
+    /// What was promised to this server is all applied.
+    TakeOver {
+        question: Envelope,
+        epoch: u64,
+        since: Duration,
     },
     Done {
         statement: Statement,
@@ -70,6 +78,8 @@ pub(super) enum Event {
         statement: Statement,
     },
     Guard(usize),
+    /// The guard's signal reaches that run of the server.
+    Kill(usize, u32),
     Resume(usize),
     Start(usize),
     Fault(Fault),
@@ -114,28 +124,6 @@ pub(super) struct Process {
     pub(super) pending: Option<(Then, bool)>,
 }
 
-pub(super) struct Scheduled(Micros, u64, Event);
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Scheduled) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Scheduled) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Scheduled) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
 /// Everything.
 pub(super) struct World {
     pub(super) now: Micros,
@@ -158,8 +146,7 @@ pub(super) struct World {
     pub(super) is_well: bool,
     slow_writes_per_mille: u32,
     crashes_writing_per_mille: u32,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    scheduled: u64,
+    queue: Queue,
     /// Questions, which have numbers.
     pub(super) sent: u64,
     story: Option<Vec<String>>,
@@ -188,9 +175,8 @@ impl World {
             is_impatient: random.random_bool(0.3),
             is_well: false,
             slow_writes_per_mille: if random.random_bool(0.3) { 500 } else { 50 },
-            crashes_writing_per_mille: if random.random_bool(0.3) { 200 } else { 0 },
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            crashes_writing_per_mille: if random.random_bool(0.5) { 200 } else { 0 },
+            queue: Queue::default(),
             sent: 0,
             story: tells.then(Vec::new),
             random,
@@ -213,14 +199,14 @@ impl World {
     }
 
     pub(super) fn schedule(&mut self, at: Micros, event: Event) {
-        self.scheduled += 1;
-        self.queue.push(Reverse(Scheduled(at.max(self.now), self.scheduled, event)));
+        self.queue.push(at.max(self.now), event);
     }
 
     /// Play what happens until then, or until something that must not.
     pub(super) fn play_until(&mut self, end: Micros) {
-        while self.broken.is_none() && self.queue.peek().is_some_and(|next| next.0.0 <= end) {
-            let Some(Reverse(Scheduled(at, _, event))) = self.queue.pop() else { return };
+        while self.broken.is_none()
+            && let Some((at, event)) = self.queue.pop_until(end)
+        {
             self.now = at;
             self.happen(event);
         }
@@ -243,6 +229,8 @@ impl World {
             Event::Input(..) | Event::Written(..) => {}
             Event::Execute { node, runs, statement } => self.execute(node, runs, statement),
             Event::Guard(node) => self.guard(node),
+            Event::Kill(node, run) if self.servers[node].run == run => self.server_dies(node),
+            Event::Kill(..) => {}
             Event::Resume(node) => {
                 self.processes[node].is_paused = false;
                 self.work(node);
@@ -282,7 +270,8 @@ impl World {
     /// How long something takes on a machine: a moment, or now and then up to this.
     pub(super) fn moment(&mut self, long_per_mille: u32, longest: Micros) -> Micros {
         let is_long = !self.is_well && chance(&mut self.random, long_per_mille);
-        self.random.random_range(0..if is_long { longest } else { LEASE / 100 })
+        let usual = if self.random.random_bool(0.5) { LEASE / 1000 } else { LEASE / 100 };
+        self.random.random_range(0..if is_long { longest } else { usual })
     }
 
     fn witness(&mut self, input: Input) {
