@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::busy::Busy;
 use crate::instance::Instance;
+use crate::journal::Journal;
 use crate::leadership::Leadership;
 use crate::mysql::{Database, Facts};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
@@ -24,6 +25,9 @@ use crate::topology::{Channel, Observed, Peer, Run, Server};
 const LOOKS: usize = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A promotion waits for this when the other VM is cut off. Who is silent for longer is not thereby dead: the voters decide.
+const PEER_LIMIT: Duration = Duration::from_secs(2);
+
 /// The agent.
 pub(crate) struct Agent {
     pub(crate) instance: Instance,
@@ -31,6 +35,7 @@ pub(crate) struct Agent {
     pub(crate) database: Database,
     pub(crate) mysqld: Mysqld,
     pub(crate) leadership: Leadership,
+    pub(crate) journal: Journal,
     pub(crate) busy: Busy,
     pub(crate) closing: Closing,
     /// Held for reading while a binding's user is made or dropped, for writing while the server turns read-only: the
@@ -89,6 +94,7 @@ impl Agent {
             }),
         };
         let agent = Agent {
+            journal: Journal::new(&instance.store()),
             leadership: Leadership::new(&instance).context("take up the leadership where it was")?,
             instance,
             files,
@@ -208,12 +214,14 @@ impl Agent {
     /// The other server, as its agent sees it.
     pub(crate) async fn look_at_peer(&self) -> Result<Peer> {
         let Some(pair) = &self.pair else { return Ok(Peer::None) };
-        Ok(match pair.client.status().await {
-            Ok(status) => {
+        let silent = |why| Peer::Silent { address: pair.address, why };
+        Ok(match tokio::time::timeout(PEER_LIMIT, pair.client.status()).await {
+            Ok(Ok(status)) => {
                 self.database.check_peer(&status.version)?;
                 Peer::Answers(server(status, pair.address)?)
             }
-            Err(error) => Peer::Silent { address: pair.address, why: error.to_string() },
+            Ok(Err(error)) => silent(error.to_string()),
+            Err(_) => silent(format!("its agent did not answer within {} s", PEER_LIMIT.as_secs())),
         })
     }
 }

@@ -8,6 +8,7 @@
 //! | `GET /v1/inspection` | | 200 [`Inspection`]: the status of both servers and a verdict; 503 as above |
 //! | `GET /metrics` | | 200, Prometheus text, also while the server does not answer |
 //! | `POST /v1/commands/:command` | | 200, one [`Event`] for each line (NDJSON), the last one an outcome |
+//! | `POST /v1/commands/:command?dry_run=true` | | the same: what the command would do, and nothing is done |
 //! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader |
 //! | `DELETE /v1/users/:name` | | 200 `{}`, also when there was no such user; 409 as above |
 //!
@@ -18,6 +19,7 @@
 //! | --- | --- | --- |
 //! | `POST /v1/steps/follow` | [`Follow`] | events as above: this server replicates from the leader, with its data copied first where it must be |
 //! | `POST /v1/steps/lead` | | events: this server is writable; refused while the other one is |
+//! | `POST /v1/steps/yield` | | events: this server, which led, is read-only and has laid its leadership down |
 //! | `POST /v1/steps/receive` | [`Position`] | events: this server has received every transaction of the position |
 //! | `POST /v1/steps/prepare-promotion` | [`Position`] | 200 [`Ticket`]: everything of the position is applied |
 //! | `POST /v1/steps/promote` | [`Promotion`] | 200 `{}`: this server was a follower and is the writable leader now |
@@ -76,6 +78,8 @@ pub enum Command {
     MakeReadOnly,
     /// Planned hand-over from this leader to its follower in one step.
     Switchover,
+    /// Make this follower the leader, whatever has become of the old one; that follows where it can.
+    Failover,
 }
 
 impl Command {
@@ -88,6 +92,7 @@ impl Command {
             Command::ForceMakeLeader => "force-make-leader",
             Command::MakeReadOnly => "make-read-only",
             Command::Switchover => "switchover",
+            Command::Failover => "failover",
         }
     }
 }

@@ -105,6 +105,23 @@ impl Client {
         self.events(request, progress).await
     }
 
+    /// Have a command say what it would do.
+    ///
+    /// # Errors
+    /// The command would be refused; or the connection broke.
+    pub async fn rehearse(&self, command: Command, progress: impl FnMut(&str)) -> Result<(), Error> {
+        let request = self.http.post(self.url(&format!("/v1/commands/{}?dry_run=true", command.name())));
+        self.events(request, progress).await
+    }
+
+    /// Have this leader turn read-only and lay its leadership down.
+    ///
+    /// # Errors
+    /// As for a command.
+    pub async fn yield_leadership(&self, progress: impl FnMut(&str)) -> Result<(), Error> {
+        self.events(self.http.post(self.url("/v1/steps/yield")), progress).await
+    }
+
     /// Have this server replicate from the leader.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! first look at the peer and down before the outcome is sent.
 
 mod demotion;
+mod failover;
 mod follow;
 mod promotion;
 mod switchover;
@@ -19,6 +20,7 @@ use crate::leadership;
 use crate::report::{Report, sentence};
 use crate::topology::{self, Admission, Observed, Peer, Refusal, Run, Side, Step};
 
+pub(crate) use failover::yield_leadership;
 pub(crate) use follow::{follow, receive};
 pub(crate) use promotion::{lead, open, prepare_promotion, promote};
 
@@ -41,6 +43,24 @@ pub(crate) async fn run(agent: Arc<Agent>, command: Command, raised: Raised, rep
     end(done, acted, raised, &report);
 }
 
+/// Say what a command would do, and do nothing.
+pub(crate) async fn rehearse(agent: Arc<Agent>, command: Command, report: Report) {
+    let said = async {
+        let observed = observe(&agent, command, Run::default(), Instant::now()).await?;
+        topology::admit(command, &observed)?;
+        let steps = topology::plan(command, &observed)?;
+        report.say(format!("Dry run of {}: nothing is changed", command.name()));
+        for (number, step) in steps.iter().enumerate() {
+            report.say(format!("{}. {}", number + 1, topology::describe(step, &observed)));
+        }
+        if steps.is_empty() {
+            report.say("Nothing is left to do");
+        }
+        Ok(())
+    };
+    report.end(outcome(said.await, false));
+}
+
 /// Run a step for the peer's command to its outcome.
 pub(crate) async fn run_step(work: impl Future<Output = Result<()>>, raised: Raised, report: Report) {
     end(work.await, false, raised, &report);
@@ -48,7 +68,11 @@ pub(crate) async fn run_step(work: impl Future<Output = Result<()>>, raised: Rai
 
 fn end(done: Result<()>, acted: bool, raised: Raised, report: &Report) {
     drop(raised);
-    report.end(match done {
+    report.end(outcome(done, acted));
+}
+
+fn outcome(done: Result<()>, acted: bool) -> Event {
+    match done {
         Ok(()) => Event::Succeeded,
         Err(error) if error.is::<Refusal>() && !acted => {
             tracing::warn!("refused: {}", sentence(&error));
@@ -58,16 +82,27 @@ fn end(done: Result<()>, acted: bool, raised: Raised, report: &Report) {
             tracing::error!("failed: {}", sentence(&error));
             Event::Failed(sentence(&error))
         }
-    });
+    }
 }
 
+/// A leadership that was taken and could not be used goes back.
 async fn drive(agent: &Agent, command: Command, report: &Report, acted: &mut bool) -> Result<()> {
-    let begun = Instant::now();
     let mut run = Run::default();
+    let done = walk(agent, command, &mut run, report, acted).await;
+    match done {
+        Err(error) if run.has_taken && !agent.leadership.is_open() => {
+            Err(failover::give_back(agent, error, report).await)
+        }
+        done => done,
+    }
+}
+
+async fn walk(agent: &Agent, command: Command, run: &mut Run, report: &Report, acted: &mut bool) -> Result<()> {
+    let begun = Instant::now();
     let mut is_admitted = false;
     let mut steps = 0;
     loop {
-        let observed = observe(agent, command, run, begun).await?;
+        let observed = observe(agent, command, *run, begun).await?;
         if !is_admitted && topology::admit(command, &observed)? == Admission::Soon {
             if begun.elapsed() > AWAIT_LIMIT {
                 bail!("the peer is busy with its recovery for more than {} s; its log says why", AWAIT_LIMIT.as_secs());
@@ -89,11 +124,21 @@ async fn drive(agent: &Agent, command: Command, report: &Report, acted: &mut boo
                 }
                 // A candidature that is refused has changed nothing.
                 *acted |= step != Step::Campaign;
-                act(agent, command, step, &mut run, report).await?;
+                journaled(agent, command, step, run, report).await?;
                 *acted = true;
             }
         }
     }
+}
+
+async fn journaled(agent: &Agent, command: Command, step: Step, run: &mut Run, report: &Report) -> Result<()> {
+    let (name, begun) = (format!("{step:?}"), Instant::now());
+    let epoch = || agent.leadership.record().epoch;
+    agent.journal.begins(command, &name, epoch());
+    let done = act(agent, command, step, run, report).await;
+    let error = done.as_ref().err().map(sentence);
+    agent.journal.ended(command, &name, epoch(), begun.elapsed().as_millis(), error.as_deref());
+    done
 }
 
 async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report: &Report) -> Result<()> {
@@ -130,6 +175,15 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,
         Step::Promote => promotion::promote_survivor(agent, report).await,
         Step::ForgetSource => agent.database.forget_replication().await,
+        Step::Yield => {
+            // From here on a failure must give it back, also where the answer is lost.
+            run.has_taken = true;
+            Ok(agent.pair()?.client.yield_leadership(|line| report.say(line)).await?)
+        }
+        Step::AwaitRejoin => {
+            run.has_awaited_rejoin = true;
+            failover::await_rejoin(agent, report).await
+        }
         Step::HandOver => {
             switchover::hand_over(agent, report).await?;
             run.has_handed_over = true;
@@ -141,9 +195,11 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
 async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> Result<Observed> {
     let limit = match command {
         Command::ConfigureLeaderFollower => AWAIT_LIMIT.saturating_sub(begun.elapsed()).max(OWN_SERVER_LIMIT),
-        Command::MakeLeader | Command::ForceMakeLeader | Command::MakeReadOnly | Command::Switchover => {
-            OWN_SERVER_LIMIT
-        }
+        Command::MakeLeader
+        | Command::ForceMakeLeader
+        | Command::MakeReadOnly
+        | Command::Switchover
+        | Command::Failover => OWN_SERVER_LIMIT,
     };
     agent.mysqld.until_up(limit).await.context("failed to fetch status from local node")?;
     agent.observe(run).await
@@ -182,10 +238,14 @@ fn finish(command: Command, observed: &Observed, report: &Report) -> Result<()> 
             report.say("Instance successfully set read-only");
         }
         (Command::MakeLeader | Command::ForceMakeLeader, _) => report.say("Instance successfully configured as leader"),
-        (Command::ConfigureLeaderFollower | Command::Switchover, Peer::Answers(peer)) => {
+        (Command::ConfigureLeaderFollower | Command::Switchover | Command::Failover, Peer::Answers(peer)) => {
             let me = observed.me.address;
             let (leader, follower) = if peer.is_writable { (peer.address, me) } else { (me, peer.address) };
             report.say(format!("Leader: {leader}, Follower: {follower}"));
+        }
+        (Command::Failover, Peer::Silent { address, .. }) => {
+            report.say("Instance successfully configured as leader");
+            report.say(format!("It is not redundant: {address} does not answer. It follows by itself when it is back"));
         }
         (_, _) => {}
     }

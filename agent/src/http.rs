@@ -13,8 +13,8 @@ use agent::quorum::{Answer as Vote, Ballot, Release, Renewal};
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderName, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
@@ -44,6 +44,7 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/users/{name}", put(put_user).delete(delete_user))
         .route("/v1/steps/follow", post(follow))
         .route("/v1/steps/lead", post(lead))
+        .route("/v1/steps/yield", post(yield_leadership))
         .route("/v1/steps/receive", post(receive))
         .route("/v1/steps/prepare-promotion", post(prepare_promotion))
         .route("/v1/steps/promote", post(promote))
@@ -93,12 +94,31 @@ fn no_status(agent: &Agent, error: &anyhow::Error) -> Failure {
     }
 }
 
-async fn run_command(State(agent): Shared, path: Result<Path<Command>, PathRejection>) -> Result<Response, Failure> {
+/// How a command is to be run.
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Manner {
+    dry_run: bool,
+}
+
+async fn run_command(
+    State(agent): Shared,
+    path: Result<Path<Command>, PathRejection>,
+    manner: Result<Query<Manner>, QueryRejection>,
+) -> Result<Response, Failure> {
     let Path(command) = path.map_err(|_| {
         Failure::not_found(
-            "no such command; there are make-leader, force-make-leader, make-read-only, configure-leader-follower, switchover",
+            "no such command; there are make-leader, force-make-leader, make-read-only, configure-leader-follower, \
+             switchover, failover",
         )
     })?;
+    let Query(Manner { dry_run }) =
+        manner.map_err(|_| Failure::bad_request("a command takes the query dry_run=true or none"))?;
+    if dry_run {
+        let (report, receiver) = Report::new();
+        agent.tasks.spawn(command::rehearse(agent.clone(), command, report));
+        return Ok(events(receiver));
+    }
     let raised = raise(&agent, Activity::Command(command)).await?;
     let (report, receiver) = Report::new();
     agent.tasks.spawn(command::run(agent.clone(), command, raised, report));
@@ -111,6 +131,10 @@ async fn follow(State(agent): Shared, Parsed(Follow { leader }): Parsed<Follow>)
 
 async fn lead(State(agent): Shared) -> Result<Response, Failure> {
     step(agent, async move |agent, report| command::lead(&agent, &report).await).await
+}
+
+async fn yield_leadership(State(agent): Shared) -> Result<Response, Failure> {
+    step(agent, async move |agent, report| command::yield_leadership(&agent, &report).await).await
 }
 
 async fn receive(State(agent): Shared, Parsed(position): Parsed<Position>) -> Result<Response, Failure> {

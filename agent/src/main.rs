@@ -25,6 +25,7 @@ mod heartbeat;
 mod http;
 mod inspection;
 mod instance;
+mod journal;
 mod leadership;
 mod metrics;
 mod mysql;

@@ -6,12 +6,14 @@
 //! make-read-only              Demote -> Sync -> Done
 //! make-leader                 Campaign -> ReceiveRest -> StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
 //! switchover                  HandOver -> Follow(me) -> Done
+//! failover                    Yield -> as make-leader -> AwaitRejoin -> Done
 //! ```
 //!
 //! Who may be writable is decided by the voters (`leadership.rs`), not here. Here is decided that nobody promotes itself, and
 //! that no copy of the data is overwritten, while that would lose a transaction which a server that answers still has.
 
 mod observed;
+mod plan;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use agent::api::{Activity, Command, Receiver};
 use crate::gtid::History;
 
 pub(crate) use observed::{Channel, Observed, Peer, Run, Server};
+pub(crate) use plan::{describe, plan};
 pub(crate) use refusal::Refusal;
 #[cfg(test)]
 pub(crate) use tests::{following, server, writable};
@@ -66,6 +69,10 @@ pub(crate) enum Step {
     ForgetSource,
     /// The planned hand-over: read-only here, writable there.
     HandOver,
+    /// Have the peer, which leads, turn read-only and lay its leadership down.
+    Yield,
+    /// Wait a while for the old leader to follow this server, which it does by itself.
+    AwaitRejoin,
 }
 
 /// How a follower gets to its leader's state.
@@ -105,6 +112,7 @@ pub(crate) fn next_step(command: Command, observed: &Observed) -> Result<Step, R
         Command::MakeReadOnly => make_read_only(observed),
         Command::MakeLeader | Command::ForceMakeLeader => make_leader(observed),
         Command::Switchover => switchover(observed),
+        Command::Failover => failover(observed),
     }
 }
 
@@ -285,6 +293,22 @@ fn switchover(observed: &Observed) -> Result<Step, Refusal> {
         }
         (false, true) => Err(Refusal::NotLeader { leader: peer.instance.clone() }),
         (false, false) => Err(Refusal::NoLeader { me: me.describe(), peer: peer.describe() }),
+    }
+}
+
+/// Whatever has become of the leader: `me` is the leader afterwards, and the other one its follower where it can be.
+fn failover(observed: &Observed) -> Result<Step, Refusal> {
+    let Observed { me, peer, run, .. } = observed;
+    match peer {
+        Peer::None => Err(Refusal::SingleNode { command: Command::Failover }),
+        Peer::Answers(peer) if me.is_writable && peer.is_writable => {
+            Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() })
+        }
+        Peer::Answers(leader) if leader.is_writable => check_successor(leader, me).map(|()| Step::Yield),
+        Peer::Answers(follower) if me.is_writable && me.channel.is_none() => {
+            Ok(if follower.follows(me) || run.has_awaited_rejoin { Step::Done } else { Step::AwaitRejoin })
+        }
+        Peer::Silent { .. } | Peer::Answers(_) => make_leader(observed),
     }
 }
 

@@ -12,7 +12,7 @@ use agent::Client;
 use agent::api::Command;
 use agent::config::{self, Tls};
 use anyhow::Context;
-use clap::{Args, FromArgMatches};
+use clap::{Args, FromArgMatches, Parser};
 use serde::Deserialize;
 
 pub use journal::Journal;
@@ -41,16 +41,6 @@ pub struct Errand {
     pub host: std::net::IpAddr,
 }
 
-/// Run an errand: read the command line and the configuration, print the first and the last line, turn an error into
-/// exit code 1.
-pub fn run<F>(name: &'static str, about: &'static str, errand: impl FnOnce(Errand) -> F) -> ExitCode
-where
-    F: Future<Output = anyhow::Result<()>>,
-{
-    let arguments = arguments(name, about);
-    perform(name, arguments, Journal::Spoken, async move |prepared| errand(prepared).await.map(|()| ExitCode::SUCCESS))
-}
-
 /// Run an errand that has read its command line and has exit codes of its own.
 pub fn perform<F>(name: &str, arguments: Arguments, journal: Journal, errand: impl FnOnce(Errand) -> F) -> ExitCode
 where
@@ -62,17 +52,35 @@ where
     })
 }
 
-/// Run an errand that is one command of the agent. The agent says every line: it knows what it did.
-pub fn run_command(command: Command, about: &'static str) -> ExitCode {
-    run(command.name(), about, async move |errand: Errand| {
-        Ok(errand.agent.command(command, |line| errand.journal.line(line)).await?)
-    })
+/// The command line of an errand that is one command of the agent.
+#[derive(Parser)]
+struct CommandArguments {
+    #[command(flatten)]
+    common: Arguments,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
 }
 
-fn arguments(name: &'static str, about: &'static str) -> Arguments {
-    let command = clap::Command::new(name).about(about).version(env!("CARGO_PKG_VERSION"));
-    let matches = Arguments::augment_args(command).get_matches();
-    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+/// Run an errand that is one command of the agent. The agent says every line: it knows what it did. `failed` stands before the
+/// reason of a failure, where the product has a word for it.
+pub fn run_command(command: Command, about: &'static str, failed: Option<&'static str>) -> ExitCode {
+    let line = clap::Command::new(command.name()).about(about).version(env!("CARGO_PKG_VERSION"));
+    let matches = CommandArguments::augment_args(line).get_matches();
+    let arguments = CommandArguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let dry_run = arguments.dry_run;
+    perform(command.name(), arguments.common, Journal::Spoken, async move |errand: Errand| {
+        let say = |line: &str| errand.journal.line(line);
+        let done = match dry_run {
+            true => errand.agent.rehearse(command, say).await,
+            false => errand.agent.command(command, say).await,
+        };
+        match (done, failed) {
+            (Ok(()), _) => Ok(ExitCode::SUCCESS),
+            (Err(error), Some(failed)) => Err(anyhow::Error::new(error).context(failed)),
+            (Err(error), None) => Err(error.into()),
+        }
+    })
 }
 
 fn block_on<F>(

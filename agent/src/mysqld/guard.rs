@@ -59,7 +59,10 @@ impl Guard {
             ensure!(known == sent, "it knows another time");
             Ok(())
         });
-        told.await.context("no answer").flatten().context("tell the guard until when the server may be writable")
+        told.await.context("no answer").flatten().context(
+            "the server's guard does not know until when the server may be writable, probably because the server has just ended; \
+             run this again",
+        )
     }
 }
 

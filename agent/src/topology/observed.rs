@@ -23,6 +23,9 @@ pub(crate) struct Run {
     pub(crate) has_demoted: bool,
     pub(crate) has_synced: bool,
     pub(crate) has_handed_over: bool,
+    /// The leadership was taken from the peer, which is to have it back where this run fails.
+    pub(crate) has_taken: bool,
+    pub(crate) has_awaited_rejoin: bool,
 }
 
 /// The other server of a pair.

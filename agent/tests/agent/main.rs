@@ -9,6 +9,7 @@ mod family;
 mod fencing;
 mod guard;
 mod monitoring;
+mod one_command;
 mod pair;
 mod preparing;
 mod seeding;

@@ -8,5 +8,6 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::ConfigureLeaderFollower,
         "Find out which server leads, make the other one follow it, and make the leader writable",
+        None,
     )
 }

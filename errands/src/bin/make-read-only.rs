@@ -8,5 +8,6 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::MakeReadOnly,
         "Make the server on this VM read-only and wait until its peer has received everything",
+        None,
     )
 }

@@ -8,5 +8,6 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::Switchover,
         "Hand the leadership from the leader on this VM to its follower; the old leader follows the new one",
+        None,
     )
 }
