@@ -64,7 +64,7 @@ mariadb:
 network:
 	@command -v ip >/dev/null || { echo "installing iproute2"; $(APT) update -q && $(APT) install -qy --no-install-recommends iproute2; }
 
-mysql:
+mysql: ## Put a MySQL server into target/mysql, where the VMs find it
 	@tests/fetch-mysql.sh target/mysql || { [ -z "$(REQUIRE_MYSQL)" ] && echo "going on without MySQL" >&2; }
 
 curl:

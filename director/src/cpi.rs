@@ -30,7 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(150);
 pub(crate) struct Layout {
     /// VMs, disks and the shared package cache are below it.
     pub(crate) state: PathBuf,
-    /// The programs of the jobs.
+    /// The programs of the jobs. A MySQL server beside their directory (`../mysql/bin/mysqld`) is every VM's package `mysql`.
     pub(crate) programs: PathBuf,
     /// The release's documents; every VM sees them as `packages/tandem/manifests`.
     pub(crate) documents: PathBuf,

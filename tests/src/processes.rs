@@ -12,12 +12,13 @@ use rustix::process::{Pid, Signal, kill_process};
 const VM_VARIABLE: &str = "TANDEM_VM_CID";
 
 /// Programs that are a stack's without the mark: the director, and what the packages' own tests start.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "tandem-director",
     "mysql-broker",
     "mysql-agent",
     "mysql-guard",
     "mariadbd",
+    "mysqld",
     "mariadb-backup",
     "mariadb-install-db",
 ];

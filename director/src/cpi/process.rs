@@ -147,6 +147,10 @@ fn lay_out(layout: &Layout, order: &VmOrder) -> anyhow::Result<()> {
     link(&layout.programs, &packages.join("tandem/bin"))?;
     link(&layout.documents, &packages.join("tandem/manifests"))?;
     link(&cache, &packages.join("cache"))?;
+    let mysql = layout.programs.join("../mysql");
+    if mysql.join("bin/mysqld").is_file() {
+        link(&mysql, &packages.join("mysql"))?;
+    }
     if let Some(disk) = &order.disk {
         let disk = layout.disk(disk)?;
         ensure!(disk.is_dir(), "the disk is not there: {}", disk.display());
