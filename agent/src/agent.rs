@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use tokio::sync::{RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use crate::automatic::Automatic;
 use crate::busy::Busy;
 use crate::instance::Instance;
 use crate::journal::Journal;
@@ -36,6 +37,7 @@ pub(crate) struct Agent {
     pub(crate) mysqld: Mysqld,
     pub(crate) leadership: Leadership,
     pub(crate) journal: Journal,
+    pub(crate) automatic: Automatic,
     pub(crate) busy: Busy,
     pub(crate) closing: Closing,
     /// Held for reading while a binding's user is made or dropped, for writing while the server turns read-only: the
@@ -96,6 +98,7 @@ impl Agent {
         let agent = Agent {
             journal: Journal::new(&instance.store()),
             leadership: Leadership::new(&instance).context("take up the leadership where it was")?,
+            automatic: Automatic::new(&instance).context("read which failovers there were")?,
             instance,
             files,
             database,

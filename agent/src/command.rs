@@ -173,7 +173,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
         Step::Campaign => leadership::campaign(agent, report).await,
         Step::StopReceiving => agent.database.stop_receiving().await,
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,
-        Step::Promote => promotion::promote_survivor(agent, report).await,
+        Step::Promote => promotion::promote_survivor(agent, command, report).await,
         Step::ForgetSource => agent.database.forget_replication().await,
         Step::Yield => {
             // From here on a failure must give it back, also where the answer is lost.

@@ -120,6 +120,7 @@ async fn run_command(
         return Ok(events(receiver));
     }
     let raised = raise(&agent, Activity::Command(command)).await?;
+    agent.automatic.acknowledge();
     let (report, receiver) = Report::new();
     agent.tasks.spawn(command::run(agent.clone(), command, raised, report));
     Ok(events(receiver))

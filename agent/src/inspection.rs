@@ -30,7 +30,10 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     if !status.read_only {
         status = agent.status().await?;
     }
-    let verdict = judge(&status, &peer, pair.mode);
+    let mut verdict = judge(&status, &peer, pair.mode);
+    if let Some(recommendation) = agent.automatic.recommendation().filter(|_| !verdict.healthy) {
+        verdict.next_action = Some(recommendation);
+    }
     let peer = match peer {
         Peer::Answers(status) => Some(*status),
         Peer::Silent { .. } | Peer::None => None,

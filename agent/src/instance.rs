@@ -28,6 +28,20 @@ pub(crate) struct Properties {
     replication_mode: Mode,
     #[serde(default = "for_ever")]
     semi_sync_ack_timeout_in_ms: u64,
+    #[serde(default)]
+    failover: Failover,
+    max_failover_loss_in_seconds: Option<u64>,
+}
+
+/// Who starts a failover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Failover {
+    /// An operator.
+    #[default]
+    Manual,
+    /// The follower, when it is known what that loses (`automatic.rs`).
+    Automatic,
 }
 
 /// The third voter of a pair: the broker.
@@ -55,6 +69,9 @@ const SHORTEST_LEASE_MS: u64 = 1_000;
 const LONGEST_LEASE_MS: u64 = 600_000;
 /// The product's, the longest that both server families take.
 const LONGEST_ACK_TIMEOUT_MS: u64 = 9_223_372_036_854_775_807;
+
+/// The last heartbeat may be a second old when the leader dies, and the decision takes a moment.
+const SLOWEST_DECISION_MS: u64 = 2_000;
 
 fn ten_seconds() -> u64 {
     10_000
@@ -104,6 +121,9 @@ pub(crate) struct Pair {
     pub(crate) mode: Mode,
     /// How long a commit waits for the follower's receipt before it stops waiting for any.
     pub(crate) ack_timeout_ms: u64,
+    pub(crate) failover: Failover,
+    /// How old the follower's newest heartbeat may be at an automatic failover in async mode.
+    pub(crate) max_loss: Option<Duration>,
 }
 
 impl Instance {
@@ -111,6 +131,7 @@ impl Instance {
         let Config { spec, mut links, properties } = config;
         check_passwords(&properties)?;
         check_times(&properties)?;
+        check_failover(&properties)?;
         let linked = links.remove("mysql").map(|link| link.instances).unwrap_or_default();
         let pair = match properties.topology {
             Topology::SingleNode => None,
@@ -125,6 +146,8 @@ impl Instance {
                     lease: Duration::from_millis(properties.lease_ttl_in_ms),
                     mode: properties.replication_mode,
                     ack_timeout_ms: properties.semi_sync_ack_timeout_in_ms,
+                    failover: properties.failover,
+                    max_loss: properties.max_failover_loss_in_seconds.map(Duration::from_secs),
                 })
             }
         };
@@ -178,6 +201,30 @@ fn check_times(properties: &Properties) -> Result<()> {
         ("semi_sync_ack_timeout_in_ms", properties.semi_sync_ack_timeout_in_ms, 1, LONGEST_ACK_TIMEOUT_MS),
     ] {
         ensure!((least..=most).contains(&value), "property {name} is {value}; give it {least} to {most} milliseconds");
+    }
+    Ok(())
+}
+
+/// A failover that nobody asks for must know what it loses: nothing, or no more than the plan says.
+fn check_failover(properties: &Properties) -> Result<()> {
+    if properties.failover == Failover::Manual {
+        return Ok(());
+    }
+    ensure!(properties.witness.is_some(), "property failover is automatic, which needs the property witness");
+    match properties.max_failover_loss_in_seconds {
+        None => ensure!(
+            properties.replication_mode == Mode::SemiSync,
+            "property failover is automatic, which needs replication_mode semi-sync, or max_failover_loss_in_seconds"
+        ),
+        // What the follower has is as old as the lease before the leader is known to be gone.
+        Some(seconds) => {
+            let least = (properties.lease_ttl_in_ms + SLOWEST_DECISION_MS).div_ceil(1_000);
+            ensure!(
+                seconds >= least,
+                "property max_failover_loss_in_seconds is {seconds}, which no failover can keep with this lease_ttl_in_ms; \
+                 give it at least {least}"
+            );
+        }
     }
     Ok(())
 }
@@ -245,6 +292,20 @@ mod tests {
                 "property semi_sync_ack_timeout_in_ms is 0",
             ),
             ("single-node", vec![], r#", "replication_mode": "sync""#, "unknown variant `sync`"),
+            ("single-node", vec![], r#", "failover": "auto""#, "unknown variant `auto`"),
+            ("single-node", vec![], r#", "failover": "automatic""#, "needs the property witness"),
+            (
+                "single-node",
+                vec![],
+                r#", "failover": "automatic", "witness": {"host": "w"}"#,
+                "needs replication_mode semi-sync, or max_failover_loss_in_seconds",
+            ),
+            (
+                "single-node",
+                vec![],
+                r#", "failover": "automatic", "witness": {"host": "w"}, "max_failover_loss_in_seconds": 11"#,
+                "give it at least 12",
+            ),
         ] {
             let error = format!("{:#}", read(topology, &linked, extra).unwrap_err());
             assert!(error.contains(expected), "{error}");

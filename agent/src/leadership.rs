@@ -21,7 +21,7 @@ use crate::clock;
 use crate::instance::Instance;
 use crate::mysqld::{remove_file_if_there, write_durably};
 
-pub(crate) use campaign::{campaign, force};
+pub(crate) use campaign::{Poll, campaign, force, poll};
 pub(crate) use keeper::{close_now, keep_lease, lease_for_opening, release_to_others, watch_lease};
 
 /// A leader that was chosen by nobody takes an epoch that nobody who is out of reach can have come to.

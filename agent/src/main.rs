@@ -9,12 +9,14 @@
 //! | `topology.rs` | PURE: what a command does next |
 //! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
 //! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
+//! | `automatic.rs` | is the leader gone, and what follows without an operator |
 //! | `heartbeat.rs`, `inspection.rs`, `metrics.rs` | the leader's sign of life; what monitoring reads |
 //! | `verdict.rs` | PURE: is the pair well, and what to do next |
 //! | `agent.rs` | the parts together, and how they see both servers |
 //! | `http.rs`, `users.rs`, `report.rs` | the API |
 
 mod agent;
+mod automatic;
 mod busy;
 mod clock;
 mod command;
@@ -115,6 +117,7 @@ async fn run(config_file: &Path) -> Result<()> {
     loops.spawn(recovery::look_after(agent.clone()));
     loops.spawn(leadership::keep_lease(agent.clone()));
     loops.spawn(leadership::watch_lease(agent.clone()));
+    loops.spawn(automatic::watch_leader(agent.clone()));
     loops.spawn(heartbeat::beat_while_leading(agent.clone()));
     tokio::select! {
         // Only when it could not begin to listen.

@@ -28,7 +28,7 @@ use crate::gtid::History;
 
 pub(crate) use facts::{Channel, Facts};
 pub(crate) use family::Family;
-pub(crate) use monitoring::{Beat, Heart};
+pub(crate) use monitoring::{Beat, FailoverRow, Heart, Signs};
 pub(crate) use semi_sync::SemiSync;
 pub(crate) use sessions::Cut;
 

@@ -239,7 +239,9 @@ fn check_provision(
         return Err(Denial::MaintenanceInfoConflict);
     }
     if let Some(given) = &request.parameters {
-        Parameters::parse(plan.deployment.topology, given).map_err(|complaints| invalid(&complaints))?;
+        let asked = Parameters::parse(plan.deployment.topology, given).map_err(|complaints| invalid(&complaints))?;
+        let checked = asked.replication_mode.map_or(Ok(()), |mode| plan.deployment.check_mode(mode));
+        checked.map_err(|why| invalid(&[format!("this plan's {why}")]))?;
     }
     Ok(None)
 }

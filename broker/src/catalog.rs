@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use broker::osb::{self, Object};
 use serde::Deserialize;
 
@@ -70,7 +70,9 @@ pub(crate) struct Deployment {
     pub(crate) semi_sync_ack_timeout_in_ms: Option<u64>,
     /// The broker's own where the plan has none.
     pub(crate) lease_ttl_in_ms: Option<u64>,
-    failover: Option<Failover>,
+    pub(crate) failover: Option<Failover>,
+    /// How much an automatic failover may lose; without it there is none while the mode is async.
+    pub(crate) max_failover_loss_in_seconds: Option<u64>,
 }
 
 /// What a commit waits for.
@@ -96,9 +98,25 @@ impl ReplicationMode {
 /// Who starts a failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Failover {
+pub(crate) enum Failover {
     /// An operator.
     Manual,
+    /// The pair itself, when it knows what is lost.
+    Automatic,
+}
+
+impl Deployment {
+    /// May a pair of this plan replicate in this mode?
+    pub(crate) fn check_mode(&self, mode: ReplicationMode) -> Result<(), &'static str> {
+        let is_automatic = self.failover == Some(Failover::Automatic);
+        match mode {
+            ReplicationMode::Async if is_automatic && self.max_failover_loss_in_seconds.is_none() => {
+                Err("automatic failover needs `replication_mode: semi-sync`, by which nothing is lost, or \
+                 `max_failover_loss_in_seconds` in the plan")
+            }
+            ReplicationMode::Async | ReplicationMode::SemiSync => Ok(()),
+        }
+    }
 }
 
 /// Which servers a plan has, and which manifest makes them.
@@ -191,11 +209,13 @@ fn check(services: &[Service]) -> anyhow::Result<()> {
 fn check_deployment(place: &str, deployment: &Deployment) -> anyhow::Result<()> {
     ensure!(!deployment.azs.is_empty(), "{place} has no `azs`, but needs at least one");
     let Deployment { replication_mode, semi_sync_ack_timeout_in_ms, lease_ttl_in_ms, failover, .. } = deployment;
+    let max_loss = deployment.max_failover_loss_in_seconds;
     for (name, is_given) in [
         ("replication_mode", replication_mode.is_some()),
         ("semi_sync_ack_timeout_in_ms", semi_sync_ack_timeout_in_ms.is_some()),
         ("lease_ttl_in_ms", lease_ttl_in_ms.is_some()),
         ("failover", failover.is_some()),
+        ("max_failover_loss_in_seconds", max_loss.is_some()),
     ] {
         let fits = !is_given || deployment.topology.is_pair();
         ensure!(fits, "{place} has `{name}`, but only the topology leader-follower replicates");
@@ -205,6 +225,13 @@ fn check_deployment(place: &str, deployment: &Deployment) -> anyhow::Result<()> 
         let place = format!("`semi_sync_ack_timeout_in_ms` of {place}");
         ensure!(limits.contains(&timeout), "{place} is {timeout}, but must be from 1 to {LONGEST_ACK_TIMEOUT_MS}");
     }
+    let is_automatic = *failover == Some(Failover::Automatic);
+    ensure!(
+        is_automatic || max_loss.is_none(),
+        "{place} has `max_failover_loss_in_seconds`, but not `failover: automatic`"
+    );
+    let checked = deployment.check_mode(replication_mode.unwrap_or(ReplicationMode::Async));
+    checked.map_err(|why| anyhow!("{place}: {why}"))?;
     lease_ttl_in_ms.map_or(Ok(()), |lease| check_lease(lease).with_context(|| format!("use {place}")))
 }
 
@@ -297,7 +324,13 @@ mod tests {
             ("azs: [z1, z2]", "azs: [z1, z2], replication_mode: sync", "unknown variant `sync`"),
             ("azs: [z1, z2]", "azs: [z1, z2], semi_sync_ack_timeout_in_ms: 0", "is 0, but must be from 1 to"),
             ("azs: [z1, z2]", "azs: [z1, z2], lease_ttl_in_ms: 999", "is 999, but must be from 1000 to 600000"),
-            ("azs: [z1, z2]", "azs: [z1, z2], failover: automatic", "unknown variant `automatic`, expected `manual`"),
+            (
+                "azs: [z1, z2]",
+                "azs: [z1, z2], failover: auto",
+                "unknown variant `auto`, expected `manual` or `automatic`",
+            ),
+            ("azs: [z1, z2]", "azs: [z1, z2], failover: automatic", "needs `replication_mode: semi-sync`, by which"),
+            ("azs: [z1, z2]", "azs: [z1, z2], max_failover_loss_in_seconds: 30", "but not `failover: automatic`"),
             ("plan_updateable: false", "plan_updateable: true", "cannot be changed yet"),
         ] {
             let complaint = complaint(from, to);

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use agent::api::certificate_name;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_yaml::{Mapping, Value};
 
 use crate::admission::parameters::Parameters;
-use crate::catalog::{Catalog, Deployment, ReplicationMode, Topology};
+use crate::catalog::{Catalog, Deployment, Failover, ReplicationMode, Topology};
 
 /// The instance group of the database servers.
 pub(crate) const MYSQL_GROUP: &str = "mysql";
@@ -102,11 +102,17 @@ fn fill_pair(manifest: &mut Value, pairs: &Pairs, plan: &Deployment, parameters:
     set(properties, "lease_ttl_in_ms", plan.lease_ttl_in_ms.unwrap_or(pairs.lease_ttl_in_ms))?;
     let mode = parameters.replication_mode.or(plan.replication_mode).unwrap_or(ReplicationMode::Async);
     set(properties, "replication_mode", mode.name())?;
-    // The agent has a default of its own, so this is the one member that a document need not have.
-    if let (Some(timeout), Some(properties)) =
-        (parameters.semi_sync_ack_timeout_in_ms.or(plan.semi_sync_ack_timeout_in_ms), properties.as_mapping_mut())
-    {
+    plan.check_mode(mode).map_err(|why| anyhow!(why))?;
+    // The agent has defaults of its own, so these are the members that a document need not have.
+    let properties = properties.as_mapping_mut().context("`properties` must be a mapping")?;
+    if let Some(timeout) = parameters.semi_sync_ack_timeout_in_ms.or(plan.semi_sync_ack_timeout_in_ms) {
         properties.insert("semi_sync_ack_timeout_in_ms".into(), timeout.into());
+    }
+    if plan.failover == Some(Failover::Automatic) {
+        properties.insert("failover".into(), "automatic".into());
+    }
+    if let Some(seconds) = plan.max_failover_loss_in_seconds {
+        properties.insert("max_failover_loss_in_seconds".into(), seconds.into());
     }
     Ok(())
 }
@@ -183,6 +189,26 @@ mod tests {
             assert_eq!(properties.get("semi_sync_ack_timeout_in_ms").and_then(Value::as_u64), timeout);
             assert_eq!(properties["witness"]["host"].as_str(), Some("10.0.3.5"));
         }
+    }
+
+    #[test]
+    fn who_starts_a_failover_reaches_the_agents() {
+        let (catalog, manifests) = manifests();
+        let manual = plan(&catalog, "db-leader-follower");
+        let automatic = Deployment { failover: Some(Failover::Automatic), ..manual.clone() };
+        let lossless = Deployment { replication_mode: Some(ReplicationMode::SemiSync), ..automatic.clone() };
+        let bounded = Deployment { max_failover_loss_in_seconds: Some(30), ..automatic.clone() };
+        for (plan, failover, loss) in
+            [(&manual, None, None), (&lossless, Some("automatic"), None), (&bounded, Some("automatic"), Some(30))]
+        {
+            let rendered = manifests.render("i", plan, Parameters::default()).unwrap();
+            let rendered: Value = serde_yaml::from_str(&rendered).unwrap();
+            let properties = &rendered["instance_groups"][0]["jobs"][0]["properties"];
+            assert_eq!(properties.get("failover").and_then(Value::as_str), failover);
+            assert_eq!(properties.get("max_failover_loss_in_seconds").and_then(Value::as_u64), loss);
+        }
+        let complaint = manifests.render("i", &automatic, Parameters::default()).unwrap_err().to_string();
+        assert!(complaint.contains("automatic failover needs"), "{complaint}");
     }
 
     #[test]

@@ -18,11 +18,12 @@ const MAY_IMPORT: [(&str, &[&str]); 5] = [
     ("tests", &["agent", "broker"]),
 ];
 /// Files, with the folder of the same name, that decide and do nothing else.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "agent/src/quorum.rs",
     "agent/src/topology.rs",
     "agent/src/gtid.rs",
     "agent/src/verdict.rs",
+    "agent/src/automatic/decision.rs",
     "broker/src/admission.rs",
     "broker/src/lifecycle.rs",
     "director/src/plan.rs",

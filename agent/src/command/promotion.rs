@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use agent::api::{Position, Promotion, Ticket};
+use agent::api::{Command, Position, Promotion, Ticket};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
 use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
+use crate::automatic::note_promotion;
 use crate::busy::Raised;
 use crate::clock;
 use crate::leadership;
@@ -86,10 +87,20 @@ fn check_time(begun: Instant) -> Result<()> {
 }
 
 /// Promote this follower with its leader gone; everything that it received is applied.
-pub(super) async fn promote_survivor(agent: &Agent, report: &Report) -> Result<()> {
+pub(super) async fn promote_survivor(agent: &Agent, command: Command, report: &Report) -> Result<()> {
     report.say("Requesting instance to be configured as leader");
     stop_when_applied(agent).await?;
     open(agent).await?;
+    note_promotion(
+        agent,
+        match command {
+            Command::ForceMakeLeader => ("forced", "an operator vouched that the old leader is dead"),
+            Command::Failover => ("manual", "an operator ran failover"),
+            Command::MakeLeader | Command::ConfigureLeaderFollower | Command::MakeReadOnly | Command::Switchover => {
+                ("manual", "an operator ran make-leader")
+            }
+        },
+    );
     agent.database.forget_replication().await
 }
 
@@ -148,6 +159,7 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     agent.tasks.spawn(async move {
         let settled = async {
             settling.database.forget_replication().await?;
+            note_promotion(&settling, ("planned", "the leader handed over"));
             settling.database.start_events().await
         };
         if let Err(error) = settled.await {

@@ -36,6 +36,35 @@ enum Verdict<'a> {
     Refuse(Refusal),
 }
 
+/// What the voters would say to a candidature of this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Poll {
+    /// They would choose it.
+    Free,
+    /// The leader's lease runs for so long.
+    Leased(Duration),
+    /// The leader lives.
+    Alive,
+    /// Nobody vouches for it that this server has every acknowledged transaction.
+    NotInSync,
+    /// Nobody can say whether the leader lives, and what would be safe.
+    Unknown(String),
+}
+
+/// Ask the voters, and change nothing.
+pub(crate) async fn poll(agent: &Agent) -> Poll {
+    let canvass = canvass(agent).await;
+    match decide(agent, &canvass) {
+        // Who votes for its successor has closed its server, and may have gone on without its follower before.
+        Verdict::Ask(other) if !other.is_witness && may_lack_by_witness(agent, &canvass) => Poll::NotInSync,
+        Verdict::Ask(_) => Poll::Free,
+        Verdict::Wait(wait) => Poll::Leased(wait),
+        Verdict::Refuse(Refusal::NotInSync) => Poll::NotInSync,
+        Verdict::Refuse(refusal @ (Refusal::WitnessSilent | Refusal::NoWitness)) => Poll::Unknown(refusal.to_string()),
+        Verdict::Refuse(_) => Poll::Alive,
+    }
+}
+
 /// Win the next epoch for this server, which is closed. An epoch that is this server's already is enough.
 pub(crate) async fn campaign(agent: &Agent, report: &Report) -> Result<()> {
     let leadership = &agent.leadership;
@@ -146,6 +175,13 @@ fn may_lack(agent: &Agent, own: &Record, witness: &Record) -> bool {
         std::cmp::Ordering::Greater => own.in_sync,
     };
     is_sync && !is_in_sync
+}
+
+fn may_lack_by_witness(agent: &Agent, canvass: &Canvass<'_>) -> bool {
+    match &canvass.witness {
+        Some((_, answer)) => may_lack(agent, &agent.leadership.record(), answer.record()),
+        None => agent.instance.pair.as_ref().is_some_and(|pair| pair.mode == Mode::SemiSync),
+    }
 }
 
 fn alive(agent: &Agent) -> Refusal {

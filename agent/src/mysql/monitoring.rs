@@ -4,6 +4,7 @@
 //! | table | what it holds |
 //! | --- | --- |
 //! | `heartbeat` | one row for each server: when it last wrote as the leader, in UTC, and under which epoch |
+//! | `failovers` | one row for each promotion of a follower: when, in UTC, in whose place, by whom it was asked for, and why |
 //! | `leadership` | one row for each epoch, the first transaction of it: who led since when, in UTC |
 
 use std::collections::HashMap;
@@ -28,14 +29,23 @@ const MAKE_HEARTBEAT: [&str; 2] = [
      `timestamp` TIMESTAMP AS (ts) VIRTUAL) ENGINE=InnoDB",
 ];
 
-const MAKE_LEADERSHIP: [&str; 2] = [
+/// Made before the first leader is opened, so that nobody makes a table on a server that turns read-only.
+const MAKE_LEADERSHIP: [&str; 3] = [
     "CREATE DATABASE IF NOT EXISTS replication_monitoring",
     "CREATE TABLE IF NOT EXISTS replication_monitoring.leadership (epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
      leader VARCHAR(255) NOT NULL, since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS replication_monitoring.failovers (`at` DATETIME(6) NOT NULL, \
+     epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, `from` VARCHAR(255) NOT NULL, `to` VARCHAR(255) NOT NULL, \
+     kind VARCHAR(16) NOT NULL, why TEXT NOT NULL) ENGINE=InnoDB",
 ];
 
+/// How long ago each failover was that nobody asked for, behind the last one that somebody did.
+const FAILOVERS: &str = "SELECT CAST(TIMESTAMPDIFF(SECOND, `at`, UTC_TIMESTAMP(6)) AS CHAR) \
+     FROM replication_monitoring.failovers WHERE kind='automatic' AND `at` > UTC_TIMESTAMP(6) - INTERVAL 1 DAY \
+     AND epoch > (SELECT COALESCE(MAX(epoch), 0) FROM replication_monitoring.failovers WHERE kind<>'automatic')";
+
 /// The row that says most of the present leader. A lower epoch is an earlier leader's, whatever its clock said.
-const AGE: &str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) - UNIX_TIMESTAMP(ts) AS CHAR) \
+const AGE: &str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) - UNIX_TIMESTAMP(ts) AS CHAR), CAST(epoch AS CHAR) \
                    FROM replication_monitoring.heartbeat ORDER BY epoch DESC, ts DESC LIMIT 1";
 
 /// A heartbeat that waits for a lock gives up before the next one is due.
@@ -49,6 +59,25 @@ pub(crate) enum Beat {
     ReadOnly,
     /// Nothing was written: the table is not there.
     NoTable,
+}
+
+/// A promotion of a follower.
+pub(crate) struct FailoverRow {
+    pub(crate) epoch: u64,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// `manual`, `forced`, `planned` or `automatic`.
+    pub(crate) kind: &'static str,
+    pub(crate) why: String,
+}
+
+/// What a follower has of its leader.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signs {
+    pub(crate) heartbeat_age_s: Option<f64>,
+    pub(crate) heartbeat_epoch: Option<u64>,
+    /// How long ago each automatic failover was that no operator has followed up.
+    pub(crate) failovers: Vec<Duration>,
 }
 
 /// A session for the heartbeat alone: one that is stuck holds up nothing else of the agent.
@@ -70,6 +99,21 @@ impl Heart {
             Err(error) if code(&error) == Some(READ_ONLY) => Ok(Beat::ReadOnly),
             Err(error) => Err(error).context("write the heartbeat"),
         }
+    }
+
+    /// Write why this server leads, unless it turned read-only since. One row for each epoch.
+    pub(crate) async fn record_failover(&mut self, row: &FailoverRow) -> Result<()> {
+        let FailoverRow { epoch, from, to, kind, why } = row;
+        let statement = format!(
+            "INSERT IGNORE INTO replication_monitoring.failovers (`at`, epoch, `from`, `to`, kind, why) \
+             SELECT UTC_TIMESTAMP(6), {epoch}, {}, {}, {}, {} FROM DUAL WHERE @@GLOBAL.read_only=0",
+            literal(from),
+            literal(to),
+            literal(kind),
+            literal(why)
+        );
+        let written = self.0.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await;
+        written.map(drop).context("write why this server leads")
     }
 
     /// Make the table. The caller keeps the server from turning read-only meanwhile.
@@ -129,15 +173,44 @@ impl Database {
     /// How old the last heartbeat is that came here; none when none ever did.
     pub(crate) async fn seconds_since_leader_heartbeat(&self) -> Result<Option<f64>> {
         within(STATEMENT_LIMIT, "read the heartbeat", async {
-            let row = match self.connection().await?.fetch_optional(sqlx::raw_sql(AGE)).await {
-                Err(error) if is_missing(&error) => return Ok(None),
-                row => row?,
-            };
-            let age = row.map(|row| row.try_get_unchecked::<String, _>(0)).transpose()?;
-            Ok(age.map(|age| age.parse()).transpose()?)
+            Ok(last_heartbeat(&mut *self.connection().await?).await?.map(|(age_s, _)| age_s))
         })
         .await
     }
+
+    /// What this follower has of its leader.
+    pub(crate) async fn leader_signs(&self) -> Result<Signs> {
+        within(STATEMENT_LIMIT, "read the signs of the leader", async {
+            let mut connection = self.connection().await?;
+            let heartbeat = last_heartbeat(&mut connection).await?;
+            let failovers = match connection.fetch_all(sqlx::raw_sql(FAILOVERS)).await {
+                Err(error) if is_missing(&error) => Vec::new(),
+                rows => rows?,
+            };
+            let ages = failovers.iter().map(|row| {
+                let age: i64 = row.try_get_unchecked::<String, _>(0)?.parse()?;
+                // A row of the future is a clock that was set.
+                anyhow::Ok(Duration::from_secs(u64::try_from(age).unwrap_or_default()))
+            });
+            Ok(Signs {
+                heartbeat_age_s: heartbeat.map(|(age_s, _)| age_s),
+                heartbeat_epoch: heartbeat.map(|(_, epoch)| epoch),
+                failovers: ages.collect::<Result<_>>()?,
+            })
+        })
+        .await
+    }
+}
+
+/// Its age in seconds, and its epoch.
+async fn last_heartbeat(connection: &mut Connection) -> Result<Option<(f64, u64)>> {
+    let row = match connection.fetch_optional(sqlx::raw_sql(AGE)).await {
+        Err(error) if is_missing(&error) => return Ok(None),
+        row => row?,
+    };
+    let Some(row) = row else { return Ok(None) };
+    let (age, epoch) = (row.try_get_unchecked::<String, _>(0)?, row.try_get_unchecked::<String, _>(1)?);
+    Ok(Some((age.parse()?, epoch.parse()?)))
 }
 
 fn is_missing(error: &sqlx::Error) -> bool {

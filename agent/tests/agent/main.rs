@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where something is not as it must be")]
 
 mod authority;
+mod automatic;
 mod crashes;
 mod demotion;
 mod failover;

@@ -1,0 +1,135 @@
+//! A leader that is gone, and a follower that takes over without being asked, or says why it does not.
+
+use std::time::{Duration, Instant};
+
+use agent::api::{Command, Role, Status};
+use serde_json::{Value, json};
+
+use crate::pair::{in_step, run};
+use crate::vm::{Vm, deployment, signal};
+
+const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2)";
+/// The lease of the pairs of these tests.
+const LEASE: Duration = Duration::from_secs(3);
+/// A failover is decided in milliseconds, on a machine that does nothing else.
+const DECISION: Duration = Duration::from_secs(1);
+const NEIGHBOURS: Duration = Duration::from_secs(4);
+
+/// A pair in step, the first one leading, both agents long enough at work to decide something.
+async fn pair(properties: &Value) -> (Vm, Vm) {
+    let mut vms = deployment(2);
+    vms.iter().for_each(|vm| configure(vm, properties));
+    vms.iter_mut().for_each(Vm::start);
+    let begun = Instant::now();
+    let (second, first) = (vms.pop().unwrap(), vms.pop().unwrap());
+    tokio::join!(first.until_up(), second.until_up());
+    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    until_heartbeat(&second).await;
+    second.until("some time", |_| begun.elapsed() > LEASE * 3 + DECISION).await;
+    (first, second)
+}
+
+fn configure(vm: &Vm, properties: &Value) {
+    let mut config: Value = serde_json::from_slice(&std::fs::read(vm.config()).unwrap()).unwrap();
+    for (name, value) in properties.as_object().unwrap() {
+        config["properties"][name] = value.clone();
+    }
+    std::fs::write(vm.config(), config.to_string()).unwrap();
+}
+
+async fn until_heartbeat(follower: &Vm) {
+    let has_one =
+        |status: &Status| status.replication.as_ref().is_some_and(|it| it.seconds_since_leader_heartbeat.is_some());
+    follower.until("a heartbeat", has_one).await;
+}
+
+fn lossy() -> Value {
+    json!({"failover": "automatic", "max_failover_loss_in_seconds": 30})
+}
+
+async fn failovers(vm: &Vm, kind: &str) -> i64 {
+    vm.number(&format!("SELECT COUNT(*) FROM replication_monitoring.failovers WHERE kind='{kind}'")).await
+}
+
+async fn until_recommended(vm: &Vm, words: &str) {
+    let begun = Instant::now();
+    loop {
+        let verdict = vm.client.inspection().await.map(|inspection| inspection.verdict);
+        match verdict {
+            Ok(verdict) if verdict.next_action.as_ref().is_some_and(|next| next.contains(words)) => {
+                assert!(!verdict.healthy);
+                return;
+            }
+            verdict => assert!(begun.elapsed() < Duration::from_secs(30), "{words:?} is not recommended: {verdict:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_leader_is_replaced_once_and_comes_back_as_the_follower() {
+    let (mut first, mut second) = pair(&lossy()).await;
+
+    first.kill();
+    let begun = Instant::now();
+    second.until("a leader", |status| status.role == Role::Leader).await;
+    let took = begun.elapsed();
+    println!(
+        "writable {} ms after the loss of the leader's VM, with a lease of {} ms",
+        took.as_millis(),
+        LEASE.as_millis()
+    );
+    assert!(took < LEASE + DECISION + NEIGHBOURS, "{took:?}");
+    second.sql("INSERT INTO d.t VALUES (3)").await;
+    second.until_number("SELECT COUNT(*) FROM replication_monitoring.failovers WHERE kind='automatic' AND `from`='mysql/id-0' AND `to`='mysql/id-1' AND why LIKE '%silent since%'", 1).await;
+
+    first.start();
+    first.until("a follower", |status| status.role == Role::Follower).await;
+    in_step(&second, &first).await;
+    assert_eq!(first.number("SELECT COUNT(*) FROM d.t").await, 3);
+
+    // What the history tells keeps the other one from doing the same.
+    until_heartbeat(&first).await;
+    let begun = Instant::now();
+    first.until("some time", |_| begun.elapsed() > LEASE * 3).await;
+    second.kill();
+    until_recommended(&first, "because the last automatic failover was").await;
+    assert!(first.status().await.unwrap().read_only);
+
+    // A human is not held back.
+    run(&first, Command::MakeLeader).await.unwrap();
+    first.until_number("SELECT COUNT(*) FROM replication_monitoring.failovers WHERE kind='manual'", 1).await;
+    assert_eq!(failovers(&first, "automatic").await, 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_only_its_follower_does_not_hear_stays() {
+    let (first, second) = pair(&lossy()).await;
+
+    // As a broken link between the two: replication breaks off, and the witness goes on hearing of the leader.
+    second.sql("STOP SLAVE IO_THREAD").await;
+    signal(first.agent_pid(), "-STOP");
+    let begun = Instant::now();
+    second.until("some time", |_| begun.elapsed() > LEASE / 2).await;
+    signal(first.agent_pid(), "-CONT");
+    second.until("some time", |_| begun.elapsed() > LEASE * 3).await;
+
+    assert_eq!(first.status().await.unwrap().role, Role::Leader);
+    assert!(second.status().await.unwrap().read_only);
+    assert_eq!(failovers(&first, "automatic").await, 0);
+}
+
+#[tokio::test]
+async fn without_being_told_to_the_follower_only_says_what_to_do() {
+    let (mut first, second) = pair(&json!({})).await;
+
+    first.kill();
+
+    until_recommended(&second, "its lease has run out at the witness: run make-leader on this server").await;
+    second.until_logged("its lease has run out at the witness: run make-leader on this server").await;
+    assert!(second.status().await.unwrap().read_only);
+    run(&second, Command::MakeLeader).await.unwrap();
+    second.until_number("SELECT COUNT(*) FROM replication_monitoring.failovers WHERE kind='manual'", 1).await;
+}
