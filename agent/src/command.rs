@@ -171,6 +171,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
         }
         Step::Campaign if command == Command::ForceMakeLeader => promotion::force(agent, report).await,
         Step::Campaign => leadership::campaign(agent, report).await,
+        Step::ReceiveAgain => agent.database.start_replication().await,
         Step::StopReceiving => agent.database.stop_receiving().await,
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,
         Step::Promote => promotion::promote_survivor(agent, command, report).await,

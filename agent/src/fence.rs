@@ -40,6 +40,8 @@ pub(crate) enum Recovery {
     Adopt(Record),
     /// Forget the source that a promotion which was cut off at its end has left on the leader.
     ForgetSource,
+    /// Receive what the old leader, which is closed, has more than this server, which was chosen.
+    CatchUp,
     /// Go on replicating from where it stopped.
     Resume,
     /// Replicate from the leader; with its data copied first where this server cannot go on from its own.
@@ -103,6 +105,11 @@ fn as_leader(situation: &Situation) -> Recovery {
         Peer::Answers(other) if other.is_writable => {
             Recovery::Stay("the other server is writable too; run inspect on both, then make-read-only on one")
         }
+        // It was chosen, and the old leader, which is closed, came back with more: that is received first.
+        Peer::Answers(other) if !me.has_applied_all_of(other) && me.receives_from(other) => {
+            Recovery::Wait("it was chosen to lead and still receives what the old leader has")
+        }
+        Peer::Answers(other) if !me.has_applied_all_of(other) && me.could_receive_from(other) => Recovery::CatchUp,
         Peer::Answers(other) if !me.has_all_of(other) => {
             Recovery::Stay("the other server has transactions that it lacks; run configure-leader-follower")
         }
@@ -179,6 +186,9 @@ mod tests {
             (writable(me()), silent(), true, "Keep"),
             (following(writable(me()), Receiver::Stopped, false, ""), silent(), true, "ForgetSource"),
             (following(me(), Receiver::Stopped, false, "0-1-6"), silent(), true, "Stay"),
+            (following(me(), Receiver::Stopped, false, ""), Peer::Answers(other("0-1-6")), true, "CatchUp"),
+            (following(me(), Receiver::Connecting, true, ""), Peer::Answers(other("0-1-6")), true, "Wait"),
+            (following(me(), Receiver::Connected, true, ""), Peer::Answers(other("0-1-5")), true, "Open"),
             (following(me(), Receiver::Stopped, false, "0-1-5"), silent(), true, "Open"),
         ] {
             let found = recovery(&Situation { may_write, ..situation(me.clone(), peer.clone()) });

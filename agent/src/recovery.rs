@@ -47,7 +47,7 @@ async fn look(agent: &Agent, said: &mut String) -> Duration {
     let (text, pause) = match recover(agent).await {
         Ok(Recovery::Keep) => (String::new(), LOOK_NOW_AND_THEN),
         Ok(Recovery::Open | Recovery::Close | Recovery::Adopt(_)) => (String::new(), Duration::ZERO),
-        Ok(Recovery::ForgetSource | Recovery::Resume | Recovery::Follow | Recovery::Rejoin) => {
+        Ok(Recovery::ForgetSource | Recovery::CatchUp | Recovery::Resume | Recovery::Follow | Recovery::Rejoin) => {
             (String::new(), LOOK_AGAIN)
         }
         Ok(Recovery::Wait(why)) => (format!("not recovered yet: {why}"), LOOK_AGAIN),
@@ -113,6 +113,7 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
             Ok(())
         }
         Recovery::Adopt(record) => agent.leadership.adopt(record),
+        Recovery::CatchUp => agent.database.start_replication().await,
         Recovery::ForgetSource => agent.database.forget_replication().await,
         Recovery::Resume => {
             agent.database.start_replication().await?;

@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Campaign,
     /// Wait until everything is received that the old leader, which answers and is read-only, has.
     ReceiveRest,
+    /// Start to receive from the old leader again, which has come back read-only with more.
+    ReceiveAgain,
     /// Stop the receiver, so that what must be applied does not grow.
     StopReceiving,
     /// Start the applier on a relay log that a restart left behind.
@@ -131,7 +133,8 @@ fn configure(observed: &Observed) -> Result<Step, Refusal> {
     if !follower.follows(leader) {
         return Ok(Step::Follow(following));
     }
-    Ok(if leader.is_writable { Step::Done } else { Step::Lead(leading) })
+    // One that is writable and was chosen by nobody has no lease.
+    Ok(if leader.is_writable && leader.is_elected() { Step::Done } else { Step::Lead(leading) })
 }
 
 /// The product's decision table.
@@ -228,17 +231,21 @@ fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
     }
 }
 
-/// What a follower that was chosen does before it is writable: have everything that it can have, and apply it.
+/// What a follower that was chosen does before it is writable: have everything that it can have, and apply it. An old leader
+/// that answers is closed, and its rest is received first, also where it came back only now.
 fn drain(me: &Server, channel: &Channel, peer: &Peer) -> Result<Step, Refusal> {
     let is_applied = me.has_applied_what_it_received();
+    let rest = match peer {
+        Peer::Answers(peer) if !me.has_all_of(peer) && channel.source == peer.address.to_string() => true,
+        Peer::Answers(_) | Peer::Silent { .. } | Peer::None => false,
+    };
     match (channel.is_applier_running, channel.receiver) {
-        (true, Receiver::Connected) if matches!(peer, Peer::Answers(peer) if !me.has_all_of(peer)) => {
-            Ok(Step::ReceiveRest)
-        }
+        (true, Receiver::Connected | Receiver::Connecting) if rest => Ok(Step::ReceiveRest),
         (true, Receiver::Connected | Receiver::Connecting) => Ok(Step::StopReceiving),
         (true, Receiver::Stopped) if !is_applied => Ok(Step::ApplyReceived),
         // Both are stopped after a restart of the server, and after a promotion that was cut off.
         (false, Receiver::Stopped) if !is_applied => Ok(Step::ApplyRelayLog),
+        (true | false, Receiver::Stopped) if rest => Ok(Step::ReceiveAgain),
         (true | false, Receiver::Stopped) => promote(me, peer),
         (false, Receiver::Connected | Receiver::Connecting) => {
             Err(Refusal::ApplierStopped { error: channel.applier_error.clone() })

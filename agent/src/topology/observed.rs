@@ -71,6 +71,11 @@ pub(crate) struct Channel {
 }
 
 impl Server {
+    /// The latest epoch that its agent knows of is its own.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.record.leader.as_ref() == Some(&self.instance) && !self.record.is_vacant
+    }
+
     /// Executed or received.
     pub(crate) fn known(&self) -> Result<History, ParseError> {
         let executed = self.executed.clone()?;
@@ -93,6 +98,20 @@ impl Server {
     pub(crate) fn has_applied_what_it_received(&self) -> bool {
         let received = self.channel.as_ref().map(|channel| &channel.received);
         self.executed.as_ref().is_ok_and(|executed| received.is_none_or(|received| executed.contains(received)))
+    }
+
+    /// Replication from `source` runs, connected or not.
+    pub(crate) fn receives_from(&self, source: &Server) -> bool {
+        let runs = |channel: &Channel| channel.is_applier_running && channel.receiver != Receiver::Stopped;
+        self.channel.as_ref().is_some_and(|channel| runs(channel) && channel.source == source.address.to_string())
+    }
+
+    /// Replication from `source` is set up and stopped; nothing that was received would be lost when it starts.
+    pub(crate) fn could_receive_from(&self, source: &Server) -> bool {
+        let channel = self.channel.as_ref().filter(|channel| channel.is_stopped_without_error());
+        let has_source = channel.is_some_and(|channel| channel.source == source.address.to_string());
+        // Starting the threads empties the relay log, so the source must have all of it.
+        has_source && source.has_all_of(self)
     }
 
     /// Replication from `leader` works.

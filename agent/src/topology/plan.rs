@@ -50,6 +50,7 @@ pub(crate) fn describe(step: &Step, observed: &Observed) -> String {
             format!("Have {me} chosen by the voters, which wait until the old leader's lease has run out")
         }
         Step::ReceiveRest => format!("Wait until {me} has received everything that {peer} has"),
+        Step::ReceiveAgain => format!("Have {me} receive from {peer} again"),
         Step::StopReceiving => format!("Stop receiving on {me}"),
         Step::ApplyRelayLog => format!("Apply what the relay log of {me} holds"),
         Step::ApplyReceived => format!("Wait until {me} has applied everything that it received"),
@@ -75,8 +76,8 @@ fn foresee(seen: &mut Observed, step: &Step) {
                 follow(peer, me);
             }
         }
-        Step::Lead(Side::Me) => me.is_writable = true,
-        Step::Lead(Side::Peer) => change(peer, |peer| peer.is_writable = true),
+        Step::Lead(Side::Me) => lead(me),
+        Step::Lead(Side::Peer) => change(peer, lead),
         Step::Demote => {
             me.is_writable = false;
             run.has_demoted = true;
@@ -92,6 +93,10 @@ fn foresee(seen: &mut Observed, step: &Step) {
                 channel.received = peer.known().unwrap_or_default();
             }
         }
+        Step::ReceiveAgain => change_channel(me, |channel| {
+            channel.receiver = Receiver::Connected;
+            channel.is_applier_running = true;
+        }),
         Step::StopReceiving => change_channel(me, |channel| channel.receiver = Receiver::Stopped),
         Step::ApplyRelayLog | Step::ApplyReceived => me.executed = me.known(),
         Step::Promote => {
@@ -114,6 +119,12 @@ fn foresee(seen: &mut Observed, step: &Step) {
             change(peer, |peer| follow(peer, me));
         }
     }
+}
+
+fn lead(server: &mut Server) {
+    server.is_writable = true;
+    server.record.leader = Some(server.instance.clone());
+    server.record.is_vacant = false;
 }
 
 fn follow(follower: &mut Server, leader: &Server) {

@@ -22,8 +22,13 @@ pub(crate) fn server(index: u32, history: &str) -> Server {
     }
 }
 
+/// A leader, chosen in the first epoch where nothing else is said.
 pub(crate) fn writable(server: Server) -> Server {
-    Server { is_writable: true, ..server }
+    let record = match server.record.epoch {
+        0 => Record { epoch: 1, leader: Some(server.instance.clone()), ..Record::default() },
+        _ => server.record.clone(),
+    };
+    Server { is_writable: true, record, ..server }
 }
 
 pub(crate) fn following(server: Server, receiver: Receiver, is_applier_running: bool, received: &str) -> Server {
@@ -94,6 +99,9 @@ fn configure_follows_the_decision_table() {
         assert!(step.starts_with(expected), "{step} for {context}");
     }
     assert_eq!(next(Command::ConfigureLeaderFollower, server(0, ""), silent()), "Await");
+    let by_hand = Server { record: Record::default(), ..writable(server(0, "0-1-5")) };
+    let step = next(Command::ConfigureLeaderFollower, by_hand, Peer::Answers(healthy(server(1, "0-1-4"))));
+    assert_eq!(step, "Lead(Me)");
 }
 
 #[test]
@@ -201,10 +209,14 @@ fn make_leader_never_leaves_reachable_transactions_behind() {
     let loss = "Refusing to promote to avoid data loss.";
     let me = || following(server(0, "0-2-5"), Receiver::Stopped, true, "0-2-5");
 
-    assert!(next(Command::MakeLeader, me(), Peer::Answers(server(1, "0-2-6"))).starts_with(loss));
+    assert!(next(Command::MakeLeader, server(0, "0-2-5"), Peer::Answers(server(1, "0-2-6"))).starts_with(loss));
     assert_eq!(next(Command::MakeLeader, me(), Peer::Answers(server(1, "0-2-5"))), "Promote");
     let receiving = following(server(0, "0-2-5"), Receiver::Connected, true, "0-2-5");
     assert_eq!(next(Command::MakeLeader, receiving, Peer::Answers(server(1, "0-2-6"))), "ReceiveRest");
+    // The old leader comes back behind the election, read-only and with more.
+    let connecting = following(server(0, "0-2-5"), Receiver::Connecting, true, "0-2-5");
+    assert_eq!(next(Command::MakeLeader, connecting, Peer::Answers(server(1, "0-2-6"))), "ReceiveRest");
+    assert_eq!(next(Command::MakeLeader, me(), Peer::Answers(server(1, "0-2-6"))), "ReceiveAgain");
     assert!(next(Command::MakeLeader, server(0, ""), silent()).starts_with(loss));
 }
 

@@ -174,8 +174,11 @@ async fn make_read_only_ends_open_transactions_and_waits_for_the_follower() {
 
 #[tokio::test]
 async fn both_writable_is_left_to_a_human() {
-    let (first, second) = configured().await;
-    second.sql("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL read_only=0").await;
+    // Of a pair that has a leader already the agent closes the other server by itself.
+    let (first, second) = started().await;
+    for vm in [&first, &second] {
+        vm.sql("SET GLOBAL read_only=0").await;
+    }
 
     for vm in [&first, &second] {
         let refusal = run(vm, Command::ConfigureLeaderFollower).await.unwrap_err();
