@@ -9,7 +9,7 @@ use agent::Client;
 use agent::api::{self, Role, Status};
 use agent::config::Secret;
 use anyhow::{Context, Result};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{Mutex, RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::automatic::Automatic;
@@ -17,7 +17,7 @@ use crate::busy::Busy;
 use crate::instance::Instance;
 use crate::journal::Journal;
 use crate::leadership::Leadership;
-use crate::mysql::{Database, Facts};
+use crate::mysql::{self, Database, Facts};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
 use crate::report::sentence;
 use crate::topology::{Channel, Observed, Peer, Run, Server};
@@ -43,6 +43,8 @@ pub(crate) struct Agent {
     /// Held for reading while a binding's user is made or dropped, for writing while the server turns read-only: the
     /// agent's own statements pass `read_only`, so one in flight would become a transaction that the next leader lacks.
     pub(crate) users: RwLock<()>,
+    /// Held while it changes whether commits wait for the follower.
+    pub(crate) sync: Mutex<()>,
     /// One backup at a time.
     pub(crate) backups: Arc<Semaphore>,
     /// Commands that go on without their client.
@@ -106,6 +108,7 @@ impl Agent {
             busy: Busy::default(),
             closing: Closing::default(),
             users: RwLock::new(()),
+            sync: Mutex::new(()),
             backups: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             pair,
@@ -157,10 +160,23 @@ impl Agent {
                 receiver_error: channel.receiver_error,
                 applier_error: channel.applier_error,
             }),
+            semi_sync: self.semi_sync(&facts.semi_sync),
             busy: self.busy.holder(),
             version: facts.version,
             record: self.leadership.record(),
             lease_ms: self.leadership.lease_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    fn semi_sync(&self, said: &mysql::SemiSync) -> Option<api::SemiSync> {
+        let plan = self.instance.sync();
+        (plan.is_some() || said.is_source_on).then(|| api::SemiSync {
+            wanted: plan.is_some(),
+            on: said.is_source_on,
+            in_sync: self.leadership.in_sync(),
+            waiting_sessions: said.waiting_sessions,
+            ack_timeout_ms: plan.map_or(said.timeout_ms, |plan| plan.ack_timeout_ms),
+            degraded: self.leadership.is_degraded(),
         })
     }
 

@@ -35,11 +35,13 @@
 //! | `POST /v1/voter/release` | [`Release`](crate::quorum::Release) | 200 `{}` |
 
 mod inspection;
+mod semi_sync;
 
 use serde::{Deserialize, Serialize};
 
 use crate::quorum::Record;
 pub use inspection::{Inspection, Verdict};
+pub use semi_sync::SemiSync;
 
 /// The port of the agent's HTTP API.
 pub const PORT: u16 = 8008;
@@ -80,6 +82,10 @@ pub enum Command {
     Switchover,
     /// Make this follower the leader, whatever has become of the old one; that follows where it can.
     Failover,
+    /// Let the commits of this leader go on without the follower, which is lost.
+    DegradeSync,
+    /// Have the commits of this leader wait for the follower again.
+    RestoreSync,
 }
 
 impl Command {
@@ -93,6 +99,8 @@ impl Command {
             Command::MakeReadOnly => "make-read-only",
             Command::Switchover => "switchover",
             Command::Failover => "failover",
+            Command::DegradeSync => "degrade-sync",
+            Command::RestoreSync => "restore-sync",
         }
     }
 }
@@ -209,6 +217,8 @@ pub struct Status {
     /// How long this server may stay writable without another confirmation, in milliseconds; none on a server that does not
     /// lead, and in a pair without a witness.
     pub lease_ms: Option<u64>,
+    /// How commits wait for the follower; none on a single node, and where the plan has them wait for nobody and they do.
+    pub semi_sync: Option<SemiSync>,
 }
 
 /// A follower's channel to its leader.

@@ -6,6 +6,7 @@ mod failover;
 mod follow;
 mod promotion;
 mod switchover;
+mod sync;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +123,8 @@ async fn walk(agent: &Agent, command: Command, run: &mut Run, report: &Report, a
                 if steps > STEPS {
                     bail!("{} did not come to an end after {STEPS} steps; the next would be {step:?}", command.name());
                 }
-                // A candidature that is refused has changed nothing.
-                *acted |= step != Step::Campaign;
+                // What is refused of these has changed nothing.
+                *acted |= !matches!(step, Step::Campaign | Step::ChangeSync);
                 journaled(agent, command, step, run, report).await?;
                 *acted = true;
             }
@@ -165,7 +166,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
             Ok(())
         }
         Step::Sync => {
-            sync(agent, report).await.context("failed to sync transactions on peer")?;
+            sync_peer(agent, report).await.context("failed to sync transactions on peer")?;
             run.has_synced = true;
             Ok(())
         }
@@ -190,6 +191,14 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
             run.has_handed_over = true;
             Ok(())
         }
+        Step::ChangeSync => {
+            match command {
+                Command::DegradeSync => sync::degrade(agent, report).await?,
+                _ => sync::restore(agent, report).await?,
+            }
+            run.has_changed_sync = true;
+            Ok(())
+        }
     }
 }
 
@@ -200,7 +209,9 @@ async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> R
         | Command::ForceMakeLeader
         | Command::MakeReadOnly
         | Command::Switchover
-        | Command::Failover => OWN_SERVER_LIMIT,
+        | Command::Failover
+        | Command::DegradeSync
+        | Command::RestoreSync => OWN_SERVER_LIMIT,
     };
     agent.mysqld.until_up(limit).await.context("failed to fetch status from local node")?;
     agent.observe(run).await
@@ -219,7 +230,7 @@ async fn await_peer(observed: &Observed, begun: Instant, report: &Report) -> Res
     Ok(())
 }
 
-async fn sync(agent: &Agent, report: &Report) -> Result<()> {
+async fn sync_peer(agent: &Agent, report: &Report) -> Result<()> {
     let peer = agent.pair()?;
     let gtid = agent.database.position().await?;
     report.say(format!("Requesting peer ({}) to sync its received transaction to GTID {gtid}", peer.address));

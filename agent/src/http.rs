@@ -109,7 +109,7 @@ async fn run_command(
     let Path(command) = path.map_err(|_| {
         Failure::not_found(
             "no such command; there are make-leader, force-make-leader, make-read-only, configure-leader-follower, \
-             switchover, failover",
+             switchover, failover, degrade-sync, restore-sync",
         )
     })?;
     let Query(Manner { dry_run }) =

@@ -110,7 +110,6 @@ pub(crate) struct Instance {
 
 /// What only a pair has.
 #[derive(Debug)]
-#[expect(dead_code, reason = "sync mode reads the rest, which follows")]
 pub(crate) struct Pair {
     pub(crate) peer: LinkedInstance,
     pub(crate) replication_password: Secret,
@@ -124,6 +123,20 @@ pub(crate) struct Pair {
     pub(crate) failover: Failover,
     /// How old the follower's newest heartbeat may be at an automatic failover in async mode.
     pub(crate) max_loss: Option<Duration>,
+}
+
+/// How commits wait for the follower, where they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sync {
+    pub(crate) ack_timeout_ms: u64,
+}
+
+impl Sync {
+    /// Is the follower's receipt the only licence to acknowledge a commit? Where the wait has an end nothing is promised: a
+    /// server that gave up waiting acknowledges what only it has, and says so too late.
+    pub(crate) fn is_promise(self) -> bool {
+        self.ack_timeout_ms == LONGEST_ACK_TIMEOUT_MS
+    }
 }
 
 impl Instance {
@@ -167,6 +180,17 @@ impl Instance {
 
     pub(crate) fn peer_address(&self) -> Option<IpAddr> {
         self.pair.as_ref().map(|pair| pair.peer.address)
+    }
+
+    /// None where the plan has commits wait for nobody.
+    pub(crate) fn sync(&self) -> Option<Sync> {
+        let pair = self.pair.as_ref().filter(|pair| pair.mode == Mode::SemiSync)?;
+        Some(Sync { ack_timeout_ms: pair.ack_timeout_ms })
+    }
+
+    /// The plan promises that a failover loses no acknowledged transaction.
+    pub(crate) fn promises_sync(&self) -> bool {
+        self.sync().is_some_and(Sync::is_promise)
     }
 
     /// The server's directory on the persistent disk.

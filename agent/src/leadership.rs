@@ -6,6 +6,7 @@
 
 mod campaign;
 mod keeper;
+mod promise;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use crate::mysqld::{remove_file_if_there, write_durably};
 
 pub(crate) use campaign::{Poll, campaign, force, poll};
 pub(crate) use keeper::{close_now, keep_lease, lease_for_opening, release_to_others, watch_lease};
+use promise::Promise;
 
 /// A leader that was chosen by nobody takes an epoch that nobody who is out of reach can have come to.
 const FORCED_LEAP: u64 = 100;
@@ -33,6 +35,8 @@ pub(crate) struct Leadership {
     lease: Duration,
     /// Without a witness nobody can be chosen without this agent's vote, so a leader needs no lease.
     pub(crate) is_leased: bool,
+    /// The plan promises that a failover loses no acknowledged transaction.
+    promises_sync: bool,
     file: PathBuf,
     state: Mutex<State>,
     /// The other server's agent, then the witness.
@@ -56,6 +60,8 @@ struct Kept {
     record: Record,
     /// The last epoch in which this server may have been writable, and has not followed since.
     led: u64,
+    #[serde(default)]
+    promise: Promise,
 }
 
 #[derive(Clone)]
@@ -66,8 +72,9 @@ struct State {
     is_open: bool,
     /// A human took the place of the other voters, until one of them confirms.
     is_forced: bool,
-    /// The follower has everything that this leader acknowledges.
-    in_sync: bool,
+    promise: Promise,
+    /// The promise is not told to the others, although it is kept still.
+    is_promise_withheld: bool,
     /// Another voter knows a later epoch.
     superseded: Option<Record>,
     /// The right to promote this follower that was given last, and when.
@@ -97,7 +104,8 @@ impl Leadership {
             // A server that an earlier agent has left may be writable.
             is_open: true,
             is_forced: false,
-            in_sync: false,
+            promise: kept.promise,
+            is_promise_withheld: false,
             superseded: None,
             ticket: None,
         };
@@ -106,6 +114,7 @@ impl Leadership {
             me: instance.name(),
             lease,
             is_leased,
+            promises_sync: instance.promises_sync(),
             file,
             state: Mutex::new(state),
             others,
@@ -279,13 +288,6 @@ impl Leadership {
         self.change(|_, state, _| state.led = 0)
     }
 
-    /// Whether the follower has everything that this leader acknowledges. The other voters learn it with the next renewal.
-    #[expect(dead_code, reason = "sync mode sets it, which follows")]
-    pub(crate) fn set_in_sync(&self, in_sync: bool) {
-        self.state().in_sync = in_sync;
-        self.changed.notify_waiters();
-    }
-
     fn owned(&self, state: &State) -> Option<u64> {
         let record = state.voter.record();
         (record.leader.as_ref() == Some(&self.me) && !record.is_vacant).then_some(record.epoch)
@@ -316,7 +318,8 @@ impl Leadership {
         let mut state = self.state();
         let mut changed = state.clone();
         let done = act(self, &mut changed, clock::now());
-        let kept = |state: &State| Kept { record: state.voter.record().clone(), led: state.led };
+        let kept =
+            |state: &State| Kept { record: state.voter.record().clone(), led: state.led, promise: state.promise };
         if kept(&changed) != kept(&state) {
             let text = serde_json::to_string(&kept(&changed)).context("write what this agent agreed to")?;
             write_durably(&self.file, &text)?;

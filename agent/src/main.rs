@@ -10,6 +10,7 @@
 //! | `fence.rs`, `busy.rs` | may this server be writable; one thing at a time |
 //! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
 //! | `automatic.rs` | is the leader gone, and what follows without an operator |
+//! | `sync.rs` | commits that wait for the follower, and what the other voters are told of it |
 //! | `heartbeat.rs`, `inspection.rs`, `metrics.rs` | the leader's sign of life; what monitoring reads |
 //! | `verdict.rs` | PURE: is the pair well, and what to do next |
 //! | `agent.rs` | the parts together, and how they see both servers |
@@ -35,6 +36,7 @@ mod mysqld;
 mod recovery;
 mod report;
 mod seed;
+mod sync;
 mod topology;
 mod users;
 mod verdict;
@@ -118,6 +120,7 @@ async fn run(config_file: &Path) -> Result<()> {
     loops.spawn(leadership::keep_lease(agent.clone()));
     loops.spawn(leadership::watch_lease(agent.clone()));
     loops.spawn(automatic::watch_leader(agent.clone()));
+    loops.spawn(sync::keep_in_sync(agent.clone()));
     loops.spawn(heartbeat::beat_while_leading(agent.clone()));
     tokio::select! {
         // Only when it could not begin to listen.

@@ -28,7 +28,7 @@ use crate::gtid::History;
 
 pub(crate) use facts::{Channel, Facts};
 pub(crate) use family::Family;
-pub(crate) use monitoring::{Beat, FailoverRow, Heart, Signs};
+pub(crate) use monitoring::{Beat, FailoverRow, Heart, Signs, SyncChange};
 pub(crate) use semi_sync::SemiSync;
 pub(crate) use sessions::Cut;
 
@@ -56,6 +56,17 @@ pub(crate) struct Database {
     family: Arc<OnceLock<Family>>,
     /// The file with the names of the binary logs.
     binlog_index: Arc<Path>,
+}
+
+/// What commits do from the moment on in which the server is writable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commits {
+    AsTheyDid,
+    /// They wait for the follower, each at most so long.
+    Wait {
+        timeout_ms: u64,
+    },
+    GoOn,
 }
 
 /// How an attempt to make the server read-only ended.
@@ -163,6 +174,7 @@ impl Database {
         &self,
         epoch: u64,
         leader: &str,
+        commits: Commits,
         guarded: impl Future<Output = Result<()>>,
     ) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
@@ -170,6 +182,7 @@ impl Database {
             guarded.await?;
             family.let_the_agent_write(&mut connection).await?;
             self.write_leadership(&mut connection, epoch, leader).await?;
+            family.set_commits(&mut connection, commits).await?;
             statements::open(&mut connection).await
         })
         .await

@@ -5,6 +5,7 @@
 //! configure-leader-follower   Await the peer -> Follow(follower) -> Lead(leader) -> Done
 //! make-read-only              Demote -> Sync -> Done
 //! make-leader                 Campaign -> ReceiveRest -> StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
+//! degrade-sync, restore-sync  ChangeSync -> Done
 //! switchover                  HandOver -> Follow(me) -> Done
 //! failover                    Yield -> as make-leader -> AwaitRejoin -> Done
 //! ```
@@ -75,6 +76,8 @@ pub(crate) enum Step {
     Yield,
     /// Wait a while for the old leader to follow this server, which it does by itself.
     AwaitRejoin,
+    /// Let commits wait for the follower no longer, or again.
+    ChangeSync,
 }
 
 /// How a follower gets to its leader's state.
@@ -115,6 +118,7 @@ pub(crate) fn next_step(command: Command, observed: &Observed) -> Result<Step, R
         Command::MakeLeader | Command::ForceMakeLeader => make_leader(observed),
         Command::Switchover => switchover(observed),
         Command::Failover => failover(observed),
+        Command::DegradeSync | Command::RestoreSync => change_sync(command, observed),
     }
 }
 
@@ -330,4 +334,21 @@ fn check_successor(leader: &Server, follower: &Server) -> Result<(), Refusal> {
         },
     };
     Err(Refusal::FollowerNotReady { follower: follower.instance.clone(), why })
+}
+
+/// Only a leader's commits wait, or do not.
+fn change_sync(command: Command, observed: &Observed) -> Result<Step, Refusal> {
+    let Observed { me, peer, run, .. } = observed;
+    match peer {
+        _ if run.has_changed_sync => Ok(Step::Done),
+        Peer::None => Err(Refusal::SingleNode { command }),
+        _ if !me.is_writable => Err(Refusal::NotTheLeader { command, me: me.describe() }),
+        Peer::Answers(peer) if command == Command::RestoreSync && !peer.follows(me) => {
+            Err(Refusal::NobodyToWaitFor { why: peer.describe() })
+        }
+        Peer::Silent { address, why } if command == Command::RestoreSync => {
+            Err(Refusal::NobodyToWaitFor { why: format!("{address} gives no status: {why}") })
+        }
+        Peer::Silent { .. } | Peer::Answers(_) => Ok(Step::ChangeSync),
+    }
 }

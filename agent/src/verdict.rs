@@ -85,7 +85,7 @@ fn judge_half(me: &Status, address: IpAddr, why: &str) -> Verdict {
         }
     };
     match (me.read_only, &me.replication) {
-        (false, _) => unhealthy(format!("{} leads; {silence}, {alone}", name(me)), RETURN),
+        (false, _) => unhealthy(format!("{} leads; {silence}, {alone}", name(me)), without_follower(me, RETURN)),
         (true, Some(_)) if receives => unhealthy(
             format!("{} follows; {silence}, and its server still sends", name(me)),
             "See the log of the agent on that VM and start it again; no failover is needed for that",
@@ -143,13 +143,22 @@ fn judge_led(leader: &Status, follower: &Status, wanted: Mode) -> Verdict {
     let roles = format!("{} leads, {} follows", name(leader), name(follower));
     match trouble(leader, follower) {
         Some((why, next)) => {
-            unhealthy(format!("{roles}: {why}, {}", alone(leader, follower.replication.as_ref())), next)
+            let channel = follower.replication.as_ref();
+            let next = if receives(channel) { next } else { without_follower(leader, &next) };
+            unhealthy(format!("{roles}: {why}, {}", alone(leader, channel)), next)
         }
         None if wanted == Mode::SemiSync && leader.replication_mode == ReplicationMode::Async => unhealthy(
             format!(
                 "{roles}: semi-synchronous replication is wanted and off, so a commit does not wait for the follower"
             ),
-            "See the log of the leader's agent for why it is off; run configure-leader-follower",
+            match leader.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.degraded) {
+                true => format!("It was switched off by degrade-sync; run restore-sync on {}", leader.instance),
+                false => {
+                    "Wait a moment, it comes on by itself when the follower has caught up; if it does not, the log of \
+                          the leader's agent says why"
+                        .to_owned()
+                }
+            },
         ),
         None => match follower.replication.as_ref().and_then(|channel| channel.seconds_behind) {
             Some(0) => healthy(format!("{roles} and has caught up")),
@@ -212,12 +221,25 @@ fn receiver_trouble(channel: &Replication) -> String {
 
 /// A follower that receives acknowledges commits, whatever else is the matter with it.
 fn alone(leader: &Status, channel: Option<&Replication>) -> &'static str {
-    let receives = |channel: &Replication| channel.receiver == Receiver::Connected;
     match leader.replication_mode {
-        ReplicationMode::Semisync if !channel.is_some_and(receives) => {
+        ReplicationMode::Semisync if !receives(channel) => {
             "so the leader is not redundant and its commits wait for the follower"
         }
         ReplicationMode::Semisync | ReplicationMode::Async => "so the leader is not redundant",
+    }
+}
+
+fn receives(channel: Option<&Replication>) -> bool {
+    channel.is_some_and(|channel| channel.receiver == Receiver::Connected)
+}
+
+/// What is next where nobody receives what the leader writes: commits that wait for it are a choice.
+fn without_follower(leader: &Status, next: &str) -> String {
+    match leader.replication_mode {
+        ReplicationMode::Async => next.to_owned(),
+        ReplicationMode::Semisync => {
+            format!("{next}. If commits must go on before that, run degrade-sync on {}", leader.instance)
+        }
     }
 }
 

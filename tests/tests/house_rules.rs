@@ -22,6 +22,7 @@ const PURE: [&str; 10] = [
     "agent/src/quorum.rs",
     "agent/src/topology.rs",
     "agent/src/gtid.rs",
+    "agent/src/sync/decision.rs",
     "agent/src/verdict.rs",
     "agent/src/automatic/decision.rs",
     "broker/src/admission.rs",

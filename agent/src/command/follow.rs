@@ -22,6 +22,10 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     let leading = agent.peer_server().await?;
     ensure!(!me.is_writable, "this server is writable; make it read-only before it follows {leader}");
     let catchup = topology::catchup(&me, &leading)?;
+    // What it wrote as a leader waits no longer, and its applier must not begin to.
+    if agent.database.facts().await?.semi_sync.is_source_enabled {
+        agent.database.disable_semi_sync_source().await?;
+    }
     if catchup == Catchup::Copy {
         // What is received meanwhile is of no use.
         agent.database.stop_replication().await?;

@@ -12,7 +12,9 @@ use crate::agent::Agent;
 use crate::automatic::note_promotion;
 use crate::busy::Raised;
 use crate::clock;
+use crate::instance::Sync;
 use crate::leadership;
+use crate::mysql::Commits;
 use crate::report::{Report, sentence};
 use crate::topology::{Observed, Peer, Refusal, Server};
 
@@ -189,7 +191,7 @@ pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
         Ok(())
     };
     let leader = agent.instance.name();
-    let opened = agent.database.open_as_leader(epoch, &leader, guarded);
+    let opened = agent.database.open_as_leader(epoch, &leader, commits(agent), guarded);
     if let Err(error) = opened.await {
         // A statement without an answer may still be carried out; a server that starts again is read-only for certain.
         agent.mysqld.kill().await?;
@@ -199,4 +201,14 @@ pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
     // The others learn of the new leader.
     agent.leadership.changed.notify_waiters();
     Ok(())
+}
+
+/// A leader that opens again under its promise waits at once; one that was only just chosen waits for its follower later, when
+/// there is one.
+fn commits(agent: &Agent) -> Commits {
+    match agent.instance.sync() {
+        None => Commits::AsTheyDid,
+        Some(_) if !agent.leadership.must_wait() => Commits::GoOn,
+        Some(Sync { ack_timeout_ms }) => Commits::Wait { timeout_ms: ack_timeout_ms },
+    }
 }

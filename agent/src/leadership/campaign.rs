@@ -11,7 +11,6 @@ use tokio::time::{sleep, timeout};
 use super::{FORCED_LEAP, Leadership, Other};
 use crate::agent::Agent;
 use crate::clock;
-use crate::instance::Mode;
 use crate::report::Report;
 use crate::topology::Refusal;
 
@@ -167,14 +166,13 @@ fn decide<'a>(agent: &Agent, canvass: &Canvass<'a>) -> Verdict<'a> {
 
 /// Sync mode promises that no acknowledged transaction is lost, so the follower must be known to have had them all.
 fn may_lack(agent: &Agent, own: &Record, witness: &Record) -> bool {
-    let is_sync = agent.instance.pair.as_ref().is_some_and(|pair| pair.mode == Mode::SemiSync);
     // The one of the latest epoch knows; of two that do, both must.
     let is_in_sync = match own.epoch.cmp(&witness.epoch) {
         std::cmp::Ordering::Less => witness.in_sync,
         std::cmp::Ordering::Equal => own.in_sync && witness.in_sync,
         std::cmp::Ordering::Greater => own.in_sync,
     };
-    is_sync && !is_in_sync
+    agent.instance.promises_sync() && !is_in_sync
 }
 
 fn may_lack_by_witness(agent: &Agent, canvass: &Canvass<'_>) -> bool {

@@ -158,10 +158,15 @@ async fn spare_if_closed(agent: &Agent) {
 }
 
 impl Leadership {
-    fn renewal(&self) -> Option<Renewal> {
+    pub(super) fn renewal(&self) -> Option<Renewal> {
         let state = self.state();
         let lease_ms = u64::try_from(self.lease.as_millis()).ok()?;
-        Some(Renewal { epoch: self.owned(&state)?, leader: self.me.clone(), lease_ms, in_sync: state.in_sync })
+        Some(Renewal {
+            epoch: self.owned(&state)?,
+            leader: self.me.clone(),
+            lease_ms,
+            in_sync: self.is_in_sync(&state),
+        })
     }
 
     /// The end of the lease, where the server is open and the guard must know it.

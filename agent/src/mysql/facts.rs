@@ -18,7 +18,6 @@ pub(crate) struct Facts {
     pub(crate) purged: String,
     pub(crate) version: String,
     pub(crate) mode: ReplicationMode,
-    #[expect(dead_code, reason = "what shows the sync mode reads this")]
     pub(crate) semi_sync: SemiSync,
     pub(crate) channel: Option<Channel>,
 }

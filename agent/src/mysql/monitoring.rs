@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `heartbeat` | one row for each server: when it last wrote as the leader, in UTC, and under which epoch |
 //! | `failovers` | one row for each promotion of a follower: when, in UTC, in whose place, by whom it was asked for, and why |
+//! | `sync_changes` | one row for each time that a command switched the wait for the follower off or on again, and why, in UTC |
 //! | `leadership` | one row for each epoch, the first transaction of it: who led since when, in UTC |
 
 use std::collections::HashMap;
@@ -43,6 +44,29 @@ const MAKE_LEADERSHIP: [&str; 3] = [
 const FAILOVERS: &str = "SELECT CAST(TIMESTAMPDIFF(SECOND, `at`, UTC_TIMESTAMP(6)) AS CHAR) \
      FROM replication_monitoring.failovers WHERE kind='automatic' AND `at` > UTC_TIMESTAMP(6) - INTERVAL 1 DAY \
      AND epoch > (SELECT COALESCE(MAX(epoch), 0) FROM replication_monitoring.failovers WHERE kind<>'automatic')";
+
+const MAKE_SYNC_CHANGES: [&str; 2] = [
+    "CREATE DATABASE IF NOT EXISTS replication_monitoring",
+    "CREATE TABLE IF NOT EXISTS replication_monitoring.sync_changes (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+     at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL, what VARCHAR(16) NOT NULL, \
+     why VARCHAR(255) NOT NULL) ENGINE=InnoDB",
+];
+
+/// What a command did with the wait for the follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SyncChange {
+    Degraded,
+    Restored,
+}
+
+impl SyncChange {
+    fn word(self) -> &'static str {
+        match self {
+            SyncChange::Degraded => "degraded",
+            SyncChange::Restored => "restored",
+        }
+    }
+}
 
 /// The row that says most of the present leader. A lower epoch is an earlier leader's, whatever its clock said.
 const AGE: &str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) - UNIX_TIMESTAMP(ts) AS CHAR), CAST(epoch AS CHAR) \
@@ -168,6 +192,24 @@ impl Database {
             done => done.map(drop),
         }
         .context("write the epoch of this leadership")
+    }
+
+    /// Write down that the wait for the follower was switched off, or on again.
+    pub(crate) async fn write_sync_change(&self, epoch: u64, change: SyncChange, why: &str) -> Result<()> {
+        within(STATEMENT_LIMIT, "write down the change of synchronous replication", async {
+            let mut connection = self.connection().await?;
+            for statement in MAKE_SYNC_CHANGES {
+                connection.execute(statement).await?;
+            }
+            let statement = format!(
+                "INSERT INTO replication_monitoring.sync_changes (at, epoch, what, why) VALUES (UTC_TIMESTAMP(6), {epoch}, '{}', {})",
+                change.word(),
+                literal(why)
+            );
+            connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// How old the last heartbeat is that came here; none when none ever did.

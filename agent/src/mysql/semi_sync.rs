@@ -5,7 +5,7 @@ use agent::api::ReplicationMode;
 use anyhow::{Context, Result};
 
 use super::statements::{rows, run, text};
-use super::{Connection, Database, Family, STATEMENT_LIMIT, within};
+use super::{Commits, Connection, Database, Family, STATEMENT_LIMIT, within};
 
 /// What the server says about its semi-synchronous replication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,23 +52,27 @@ impl Family {
         })
     }
 
-    pub(super) async fn enable_source(self, connection: &mut Connection, timeout_ms: u64) -> Result<()> {
+    pub(super) async fn set_commits(self, connection: &mut Connection, commits: Commits) -> Result<()> {
+        match commits {
+            Commits::AsTheyDid => Ok(()),
+            Commits::Wait { timeout_ms } => self.enable_source(connection, timeout_ms).await,
+            // Each millisecond is outage, and MySQL needs a second to switch off what is on.
+            Commits::GoOn if self.semi_sync(connection).await?.is_source_enabled => {
+                self.disable_source(connection).await
+            }
+            Commits::GoOn => Ok(()),
+        }
+    }
+
+    async fn enable_source(self, connection: &mut Connection, timeout_ms: u64) -> Result<()> {
         let (source, _) = self.ends();
         // The time first: a commit must never wait by another one.
         run(connection, &format!("SET GLOBAL rpl_semi_sync_{source}_timeout={timeout_ms}")).await?;
         run(connection, &format!("SET GLOBAL rpl_semi_sync_{source}_enabled=ON")).await
     }
 
-    pub(super) async fn disable_source(self, connection: &mut Connection) -> Result<()> {
+    async fn disable_source(self, connection: &mut Connection) -> Result<()> {
         run(connection, &format!("SET GLOBAL rpl_semi_sync_{}_enabled=OFF", self.ends().0)).await
-    }
-
-    pub(super) async fn enable_replica(self, connection: &mut Connection) -> Result<()> {
-        run(connection, &format!("SET GLOBAL rpl_semi_sync_{}_enabled=ON", self.ends().1)).await
-    }
-
-    pub(super) async fn disable_replica(self, connection: &mut Connection) -> Result<()> {
-        run(connection, &format!("SET GLOBAL rpl_semi_sync_{}_enabled=OFF", self.ends().1)).await
     }
 
     /// The two sides in the names of variables.
@@ -78,7 +82,6 @@ impl Family {
     }
 }
 
-#[expect(dead_code, reason = "what switches the sync mode calls these")]
 impl Database {
     /// Have commits wait for a receipt, each at most for `timeout_ms`.
     pub(crate) async fn enable_semi_sync_source(&self, timeout_ms: u64) -> Result<()> {
@@ -94,24 +97,6 @@ impl Database {
         within(STATEMENT_LIMIT, "let commits wait for the follower no longer", async {
             let (family, mut connection) = self.session().await?;
             family.disable_source(&mut connection).await
-        })
-        .await
-    }
-
-    /// Send receipts to the source, from the next connection to it on.
-    pub(crate) async fn enable_semi_sync_replica(&self) -> Result<()> {
-        within(STATEMENT_LIMIT, "send receipts to the leader", async {
-            let (family, mut connection) = self.session().await?;
-            family.enable_replica(&mut connection).await
-        })
-        .await
-    }
-
-    /// Send no receipts, from the next connection to the source on.
-    pub(crate) async fn disable_semi_sync_replica(&self) -> Result<()> {
-        within(STATEMENT_LIMIT, "send no receipts to the leader", async {
-            let (family, mut connection) = self.session().await?;
-            family.disable_replica(&mut connection).await
         })
         .await
     }

@@ -130,6 +130,7 @@ mod tests {
                 address: "127.83.0.1".parse().unwrap(),
                 index: 0,
                 ram_mb: 64,
+                ack_timeout_ms: None,
                 is_pair: false,
                 is_root: false,
             },

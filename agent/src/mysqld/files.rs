@@ -44,6 +44,7 @@ impl Files {
             index: instance.spec.index,
             ram_mb,
             is_pair: instance.pair.is_some(),
+            ack_timeout_ms: instance.sync().map(|sync| sync.ack_timeout_ms),
             is_root: is_root(),
         };
         let packages = instance.spec.packages();

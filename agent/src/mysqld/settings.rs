@@ -22,6 +22,8 @@ pub(crate) struct Vm {
     pub(crate) index: u32,
     pub(crate) ram_mb: u64,
     pub(crate) is_pair: bool,
+    /// Commits wait for the follower, each at most for so long.
+    pub(crate) ack_timeout_ms: Option<u64>,
     /// The server refuses to run as root unless it is told to.
     pub(crate) is_root: bool,
 }
@@ -51,6 +53,9 @@ pub(crate) fn my_cnf(vm: &Vm, family: Family) -> String {
     match family {
         Family::MariaDb => mariadb::set(vm, &mut set),
         Family::MySql => mysql8::set(vm, &mut set),
+    }
+    if let Some(ack_timeout_ms) = vm.ack_timeout_ms {
+        set_semi_sync(ack_timeout_ms, family, &mut set);
     }
     text
 }
@@ -113,6 +118,21 @@ fn set_size(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     set("table_definition_cache", "8192");
 }
 
+/// The side that makes commits wait is switched on by the agent of the leader, while the follower is there; on a follower it
+/// would make the applier wait for nobody. The wait point is each family's, in every pair.
+fn set_semi_sync(ack_timeout_ms: u64, family: Family, set: &mut impl FnMut(&str, &str)) {
+    let (source, replica) = match family {
+        Family::MariaDb => ("master", "slave"),
+        Family::MySql => ("source", "replica"),
+    };
+    set(&format!("rpl_semi_sync_{source}_timeout"), &ack_timeout_ms.to_string());
+    set(&format!("rpl_semi_sync_{source}_enabled"), "OFF");
+    set(&format!("rpl_semi_sync_{source}_wait_no_{replica}"), "ON");
+    set(&format!("rpl_semi_sync_{replica}_enabled"), "ON");
+    // What the follower has acknowledged is on its disk.
+    set("sync_relay_log", "1");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +148,7 @@ mod tests {
             index: 1,
             ram_mb,
             is_pair: true,
+            ack_timeout_ms: None,
             is_root: false,
         }
     }
@@ -147,6 +168,37 @@ mod tests {
                     assert!(has(&text, line), "{line} in {text}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn only_a_plan_that_waits_for_the_follower_has_the_settings_for_it() {
+        for (family, lines) in [
+            (
+                Family::MariaDb,
+                [
+                    "rpl_semi_sync_master_timeout = 7",
+                    "rpl_semi_sync_master_enabled = OFF",
+                    "rpl_semi_sync_master_wait_no_slave = ON",
+                    "rpl_semi_sync_slave_enabled = ON",
+                ],
+            ),
+            (
+                Family::MySql,
+                [
+                    "rpl_semi_sync_source_timeout = 7",
+                    "rpl_semi_sync_source_enabled = OFF",
+                    "rpl_semi_sync_source_wait_no_replica = ON",
+                    "rpl_semi_sync_replica_enabled = ON",
+                ],
+            ),
+        ] {
+            let text = my_cnf(&Vm { ack_timeout_ms: Some(7), ..vm(512) }, family);
+            for line in lines.into_iter().chain(["sync_relay_log = 1"]) {
+                assert!(has(&text, line), "{line} in {text}");
+            }
+            let text = my_cnf(&vm(512), family);
+            assert!(!text.contains("_enabled = ON") && !text.contains("sync_relay_log"), "{text}");
         }
     }
 

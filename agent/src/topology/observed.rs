@@ -26,6 +26,7 @@ pub(crate) struct Run {
     /// The leadership was taken from the peer, which is to have it back where this run fails.
     pub(crate) has_taken: bool,
     pub(crate) has_awaited_rejoin: bool,
+    pub(crate) has_changed_sync: bool,
 }
 
 /// The other server of a pair.

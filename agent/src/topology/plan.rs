@@ -57,6 +57,9 @@ pub(crate) fn describe(step: &Step, observed: &Observed) -> String {
         Step::Promote => format!("Stop replication on {me} and make it writable"),
         Step::ForgetSource => format!("Have {me} forget its source"),
         Step::HandOver => format!("Make {me} read-only and {peer} writable, with everything that {me} has"),
+        Step::ChangeSync => {
+            format!("Change whether the commits of {me} wait for {peer}, which the witness hears of first")
+        }
         Step::AwaitRejoin => format!("Wait until {peer} follows {me}"),
     }
 }
@@ -114,6 +117,7 @@ fn foresee(seen: &mut Observed, step: &Step) {
                 peer.executed = executed;
             });
         }
+        Step::ChangeSync => run.has_changed_sync = true,
         Step::AwaitRejoin => {
             run.has_awaited_rejoin = true;
             change(peer, |peer| follow(peer, me));

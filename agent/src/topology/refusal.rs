@@ -107,6 +107,25 @@ pub(crate) enum Refusal {
     )]
     NotInSync,
 
+    #[error("Reason: the plan has commits wait for nobody (replication_mode is async), so there is nothing to change")]
+    NotSync,
+
+    #[error("Reason: {me} is not the leader. Run {} on the leader", .command.name())]
+    NotTheLeader { command: Command, me: String },
+
+    #[error(
+        "Refusing to have commits wait for a follower that does not receive, since they would wait until it does. Reason: \
+         {why}. Start its VM or run configure-leader-follower; then run restore-sync again"
+    )]
+    NobodyToWaitFor { why: String },
+
+    #[error(
+        "Refusing to acknowledge commits that only this server has. Reason: {trusting} does not answer, and still trusts that \
+         the follower has them all, so a promotion of the follower could lose them. Commits go on waiting. Safe is: bring the \
+         follower back, for which they wait; or bring the broker back and run degrade-sync again"
+    )]
+    StillTrusted { trusting: String },
+
     #[error("Reason: this server is not the leader; {leader} is. Run switchover there")]
     NotLeader { leader: String },
 

@@ -266,3 +266,20 @@ fn a_command_begins_on_a_pair_whose_peer_is_not_busy() {
     }
     assert!(matches!(admitted(Peer::None), Err(Refusal::SingleNode { .. })));
 }
+
+#[test]
+fn only_a_leader_changes_whether_its_commits_wait() {
+    let leader = || writable(server(0, "0-1-5"));
+    let follower = || Peer::Answers(healthy(server(1, "0-1-5")));
+    let done = Run { has_changed_sync: true, ..Run::default() };
+    for command in [Command::DegradeSync, Command::RestoreSync] {
+        assert_eq!(next(command, leader(), follower()), "ChangeSync");
+        assert_eq!(next_in(command, leader(), follower(), done), "Done");
+        assert!(next(command, server(0, "0-1-5"), follower()).contains("is not the leader. Run"));
+    }
+    assert_eq!(next(Command::DegradeSync, leader(), silent()), "ChangeSync");
+    for nobody in [silent(), Peer::Answers(server(1, "0-1-5"))] {
+        let refusal = next(Command::RestoreSync, leader(), nobody);
+        assert!(refusal.starts_with("Refusing to have commits wait for a follower that does not receive"), "{refusal}");
+    }
+}

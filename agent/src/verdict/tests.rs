@@ -1,6 +1,6 @@
 //! The verdict by table.
 
-use agent::api::{Activity, Command, Receiver, Replication, ReplicationMode, Role, Status};
+use agent::api::{Activity, Command, Receiver, Replication, ReplicationMode, Role, SemiSync, Status};
 use agent::quorum::Record;
 
 use super::{Peer, judge};
@@ -25,6 +25,7 @@ fn server(last: u8) -> Status {
         version: String::new(),
         record: Record::default(),
         lease_ms: None,
+        semi_sync: None,
     }
 }
 
@@ -122,7 +123,7 @@ fn a_pair_is_well_as_long_as_its_follower_could_take_over() {
 
 #[test]
 fn semi_synchronous_replication_that_is_off_is_not_well_where_it_is_wanted() {
-    check(&leader(), &answers(&behind(Some(0))), Mode::SemiSync, (false, "is wanted and off", "See the log"));
+    check(&leader(), &answers(&behind(Some(0))), Mode::SemiSync, (false, "is wanted and off", "it comes on by itself"));
     check(&on(leader()), &answers(&on(behind(Some(0)))), Mode::SemiSync, (true, "has caught up", ""));
     let waits = (false, "it does not replicate, so the leader is not redundant and its commits wait", "Run configure");
     check(&on(leader()), &answers(&server(2)), Mode::SemiSync, waits);
@@ -167,4 +168,24 @@ fn a_single_node_is_well_when_it_is_writable() {
 
 fn answers(server: &Status) -> Peer {
     Peer::Answers(Box::new(server.clone()))
+}
+
+#[test]
+fn the_way_out_of_waiting_commits_and_the_way_back_are_named() {
+    let lost = follower(Replication { receiver: Receiver::Connecting, ..channel() });
+    let way_out = "run degrade-sync on mysql/1";
+    check(&on(leader()), &answers(&lost), Mode::SemiSync, (false, "its commits wait for the follower", way_out));
+    check(&on(leader()), &answers(&server(2)), Mode::SemiSync, (false, "its commits wait", way_out));
+
+    let degraded = SemiSync {
+        wanted: true,
+        on: false,
+        in_sync: false,
+        waiting_sessions: 0,
+        ack_timeout_ms: 9_223_372_036_854_775_807,
+        degraded: true,
+    };
+    let leader = Status { semi_sync: Some(degraded), ..leader() };
+    let way_back = "run restore-sync on mysql/1";
+    check(&leader, &answers(&behind(Some(0))), Mode::SemiSync, (false, "wanted and off", way_back));
 }

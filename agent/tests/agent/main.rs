@@ -15,5 +15,6 @@ mod pair;
 mod preparing;
 mod seeding;
 mod single_node;
+mod sync;
 mod vm;
 mod witness;

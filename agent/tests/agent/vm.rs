@@ -40,6 +40,11 @@ pub(crate) struct Vm {
 
 /// The VMs of a deployment; none is started yet.
 pub(crate) fn deployment(size: u32) -> Vec<Vm> {
+    deployment_with(size, &json!({}))
+}
+
+/// As [`deployment`], with properties of the plan.
+pub(crate) fn deployment_with(size: u32, properties: &serde_json::Value) -> Vec<Vm> {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let net = std::process::id() % 250;
     let addresses: Vec<String> =
@@ -53,7 +58,9 @@ pub(crate) fn deployment(size: u32) -> Vec<Vm> {
     let third = || format!("127.83.{net}.{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let witness = (size == 2).then(|| Arc::new(Witness::start(&third())));
     let vm = |index: usize| Vm::new(index, &addresses[index], &json!(instances), &tls, witness.clone());
-    (0..addresses.len()).map(vm).collect()
+    let vms: Vec<Vm> = (0..addresses.len()).map(vm).collect();
+    vms.iter().for_each(|vm| vm.set_properties(properties));
+    vms
 }
 
 impl Vm {
@@ -107,6 +114,14 @@ impl Vm {
 
     pub(crate) fn config(&self) -> PathBuf {
         self.root().join("jobs/mysql-agent/config.json")
+    }
+
+    fn set_properties(&self, properties: &serde_json::Value) {
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(self.config()).unwrap()).unwrap();
+        for (name, value) in properties.as_object().unwrap() {
+            config["properties"][name] = value.clone();
+        }
+        std::fs::write(self.config(), config.to_string()).unwrap();
     }
 
     /// Put everything into a deeper directory.

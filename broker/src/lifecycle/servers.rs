@@ -87,6 +87,7 @@ mod tests {
             version: String::new(),
             record: agent::quorum::Record::default(),
             lease_ms: None,
+            semi_sync: None,
         };
         Answer { address: IpAddr::from([127, 0, 0, last]), status: Some(status) }
     }

@@ -8,7 +8,7 @@
 
 use std::process::ExitCode;
 
-use agent::api::{Inspection, Status, Verdict};
+use agent::api::{Inspection, SemiSync, Status, Verdict};
 use anyhow::Context;
 use clap::Parser;
 use errands::{Arguments, Errand, Journal};
@@ -96,10 +96,21 @@ fn report(status: &Status) -> Vec<String> {
             }
         }
     }
+    if let Some(semi_sync) = &status.semi_sync {
+        lines.push(synchronous(semi_sync));
+    }
     if let Some(activity) = &status.busy {
         lines.push(format!("Busy: {activity}"));
     }
     lines
+}
+
+fn synchronous(semi_sync: &SemiSync) -> String {
+    let SemiSync { wanted, on, in_sync, waiting_sessions, degraded, .. } = semi_sync;
+    let degraded = if *degraded { ", degraded by command" } else { "" };
+    format!(
+        "Semi-Synchronous Replication: wanted {wanted}, on {on}, in sync {in_sync}, commits waiting {waiting_sessions}{degraded}"
+    )
 }
 
 fn or<'a>(text: &'a str, default: &'a str) -> &'a str {
@@ -129,6 +140,7 @@ mod tests {
             version: "10.11.19-MariaDB".into(),
             record: agent::quorum::Record::default(),
             lease_ms: None,
+            semi_sync: None,
         }
     }
 
@@ -145,6 +157,25 @@ mod tests {
                 "Replication Mode: async",
                 "Has Data: true",
                 "GTID Executed: 0-1-18",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_commits_wait_for_is_one_line_behind_the_seven() {
+        let semi_sync = SemiSync {
+            wanted: true,
+            on: false,
+            in_sync: false,
+            waiting_sessions: 0,
+            ack_timeout_ms: 9_223_372_036_854_775_807,
+            degraded: true,
+        };
+        let lines = report(&Status { semi_sync: Some(semi_sync), ..leader() });
+        assert_eq!(
+            lines[7..],
+            [
+                "Semi-Synchronous Replication: wanted true, on false, in sync false, commits waiting 0, degraded by command"
             ]
         );
     }
