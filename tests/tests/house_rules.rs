@@ -18,7 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 5] = [
     ("tests", &["agent", "broker"]),
 ];
 /// Files, with the folder of the same name, that decide and do nothing else.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "agent/src/quorum.rs",
     "agent/src/topology.rs",
     "agent/src/gtid.rs",

@@ -98,9 +98,12 @@ pub(super) async fn promote_survivor(agent: &Agent, command: Command, report: &R
         match command {
             Command::ForceMakeLeader => ("forced", "an operator vouched that the old leader is dead"),
             Command::Failover => ("manual", "an operator ran failover"),
-            Command::MakeLeader | Command::ConfigureLeaderFollower | Command::MakeReadOnly | Command::Switchover => {
-                ("manual", "an operator ran make-leader")
-            }
+            Command::MakeLeader
+            | Command::ConfigureLeaderFollower
+            | Command::MakeReadOnly
+            | Command::Switchover
+            | Command::DegradeSync
+            | Command::RestoreSync => ("manual", "an operator ran make-leader"),
         },
     );
     agent.database.forget_replication().await

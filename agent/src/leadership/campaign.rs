@@ -178,7 +178,7 @@ fn may_lack(agent: &Agent, own: &Record, witness: &Record) -> bool {
 fn may_lack_by_witness(agent: &Agent, canvass: &Canvass<'_>) -> bool {
     match &canvass.witness {
         Some((_, answer)) => may_lack(agent, &agent.leadership.record(), answer.record()),
-        None => agent.instance.pair.as_ref().is_some_and(|pair| pair.mode == Mode::SemiSync),
+        None => agent.instance.promises_sync(),
     }
 }
 

@@ -8,5 +8,6 @@ fn main() -> ExitCode {
     errands::run_command(
         Command::DegradeSync,
         "Let the commits of the leader on this VM go on without its follower, which is lost",
+        None,
     )
 }

@@ -5,5 +5,9 @@ use std::process::ExitCode;
 use agent::api::Command;
 
 fn main() -> ExitCode {
-    errands::run_command(Command::RestoreSync, "Have the commits of the leader on this VM wait for its follower again")
+    errands::run_command(
+        Command::RestoreSync,
+        "Have the commits of the leader on this VM wait for its follower again",
+        None,
+    )
 }
