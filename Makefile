@@ -4,9 +4,9 @@ SHELL := /bin/bash
 .PHONY: demo test up down bench chaos lint help tools mariadb mysql curl network build
 
 CARGO ?= cargo
-# The servers and the copy tool; `-core` packages bring no service that would start by itself.
-MARIADB_PACKAGES := mariadb-server-core mariadb-client-core mariadb-backup
-MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-backup
+# The servers, the copy tool and the reader of binary logs; none of these packages brings a service that would start by itself.
+MARIADB_PACKAGES := mariadb-server-core mariadb-client-core mariadb-client mariadb-backup
+MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-binlog mariadb-backup
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get

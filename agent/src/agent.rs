@@ -20,6 +20,7 @@ use crate::leadership::Leadership;
 use crate::mysql::{self, Database, Facts};
 use crate::mysqld::{Files, Mysqld, State, Supervisor};
 use crate::report::sentence;
+use crate::salvage;
 use crate::topology::{Channel, Observed, Peer, Run, Server};
 
 /// How often a relay log that cannot be read is looked at again.
@@ -165,6 +166,8 @@ impl Agent {
             version: facts.version,
             record: self.leadership.record(),
             lease_ms: self.leadership.lease_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            led: self.leadership.led(),
+            saved: salvage::list(&self.files.saved())?,
         })
     }
 
@@ -275,5 +278,6 @@ fn server(status: Status, address: IpAddr) -> Result<Server> {
         channel: channel.transpose()?,
         busy: status.busy,
         record: status.record,
+        led: status.led,
     })
 }

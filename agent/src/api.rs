@@ -35,12 +35,14 @@
 //! | `POST /v1/voter/release` | [`Release`](crate::quorum::Release) | 200 `{}` |
 
 mod inspection;
+mod saved;
 mod semi_sync;
 
 use serde::{Deserialize, Serialize};
 
 use crate::quorum::Record;
 pub use inspection::{Inspection, Verdict};
+pub use saved::Saved;
 pub use semi_sync::SemiSync;
 
 /// The port of the agent's HTTP API.
@@ -219,6 +221,12 @@ pub struct Status {
     pub lease_ms: Option<u64>,
     /// How commits wait for the follower; none on a single node, and where the plan has them wait for nobody and they do.
     pub semi_sync: Option<SemiSync>,
+    /// The last epoch in which this server was or may have been writable and has not followed since; 0 for none.
+    #[serde(default)]
+    pub led: u64,
+    /// What only this server had each time that it was replaced as the leader, until an operator removes the files.
+    #[serde(default)]
+    pub saved: Vec<Saved>,
 }
 
 /// A follower's channel to its leader.

@@ -62,7 +62,6 @@ impl History {
 
     /// What is in this history and not in the other one, for a human; empty for nothing. MariaDB's numbers have gaps where
     /// another server wrote, so its ranges say where to look and not how many there are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what tells of lost transactions names them by this"))]
     pub(crate) fn minus(&self, other: &History) -> String {
         let none = Intervals::default();
         let left = self.0.iter().map(|(source, own)| (source, own.minus(other.0.get(source).unwrap_or(&none))));

@@ -11,6 +11,7 @@
 //! | `command.rs`, `seed.rs`, `recovery.rs` | doing it: commands, copies of data, what follows a start |
 //! | `automatic.rs` | is the leader gone, and what follows without an operator |
 //! | `sync.rs` | commits that wait for the follower, and what the other voters are told of it |
+//! | `salvage.rs` | what only a replaced leader has goes to a file before its data are replaced |
 //! | `heartbeat.rs`, `inspection.rs`, `metrics.rs` | the leader's sign of life; what monitoring reads |
 //! | `verdict.rs` | PURE: is the pair well, and what to do next |
 //! | `agent.rs` | the parts together, and how they see both servers |
@@ -35,6 +36,7 @@ mod mysql;
 mod mysqld;
 mod recovery;
 mod report;
+mod salvage;
 mod seed;
 mod sync;
 mod topology;

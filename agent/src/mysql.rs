@@ -6,6 +6,7 @@
 mod clone;
 mod facts;
 mod family;
+mod log_files;
 mod mariadb;
 mod monitoring;
 mod mysql8;
@@ -27,7 +28,8 @@ use sqlx::{ConnectOptions, MySql};
 use crate::gtid::History;
 
 pub(crate) use facts::{Channel, Facts};
-pub(crate) use family::Family;
+pub(crate) use family::{Family, LogReader};
+pub(crate) use log_files::{Piece, Transaction};
 pub(crate) use monitoring::{Beat, FailoverRow, Heart, Signs, SyncChange};
 pub(crate) use semi_sync::SemiSync;
 pub(crate) use sessions::Cut;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::api::{Activity, Receiver};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::agent::Agent;
 use crate::command::{follow, open};
@@ -120,10 +120,9 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
             agent.leadership.has_followed()
         }
         Recovery::Follow => follow(agent, leader()?.address, &Report::to_nobody()).await.context("follow the leader"),
-        Recovery::Rejoin => bail!(
-            "this server led before and has transactions that its successor lacks; run configure-leader-follower, which says \
-             how to give them up"
-        ),
+        Recovery::Rejoin => {
+            follow(agent, leader()?.address, &Report::to_nobody()).await.context("return to the pair as its follower")
+        }
     }
 }
 

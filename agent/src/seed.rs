@@ -18,6 +18,7 @@ use crate::mysqld::{make_incoming, remove_if_there, replaced};
 use crate::report::Report;
 use crate::topology::Server;
 pub(crate) use leader::backup;
+pub(crate) use mariadb::{check_exit, said};
 
 /// For the whole copy.
 const COPY_LIMIT: Duration = Duration::from_secs(24 * 3600);

@@ -87,6 +87,8 @@ pub(crate) enum Catchup {
     Continue,
     /// From a copy of the leader's data.
     Copy,
+    /// As `Copy`, after what only this follower has was saved: it led, and the other one leads since.
+    SaveAndCopy,
 }
 
 /// May a command begin?
@@ -145,8 +147,8 @@ fn configure(observed: &Observed) -> Result<Step, Refusal> {
 fn find_leader(me: &Server, peer: &Server) -> Result<Side, Refusal> {
     match (me.is_writable, peer.is_writable) {
         (true, true) => Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() }),
-        (true, false) => check_leader(me, peer).map(|()| Side::Me),
-        (false, true) => check_leader(peer, me).map(|()| Side::Peer),
+        (true, false) => catchup(peer, me).map(|_| Side::Me),
+        (false, true) => catchup(me, peer).map(|_| Side::Peer),
         (false, false) => find_candidate(me, peer),
     }
 }
@@ -188,9 +190,13 @@ fn no_candidate(me: &Server, peer: &Server) -> Refusal {
     }
 }
 
-/// How `follower` gets to the state of `leader`. Never by overwriting a transaction that the leader lacks.
+/// How `follower` gets to the state of `leader`. Never by overwriting a transaction that the leader lacks and that is saved
+/// nowhere; and only where the voters have chosen the other one is it certain which history goes on.
 pub(crate) fn catchup(follower: &Server, leader: &Server) -> Result<Catchup, Refusal> {
-    check_leader(leader, follower)?;
+    match check_leader(leader, follower) {
+        Err(Refusal::Diverged { .. }) if follower.was_replaced_by(leader) => return Ok(Catchup::SaveAndCopy),
+        checked => checked?,
+    }
     let own = follower.executed.clone().unwrap_or_default();
     let is_new = own.is_empty() && leader.executed.as_ref().is_ok_and(|history| !history.is_empty());
     Ok(if is_new || !own.contains(&leader.purged) { Catchup::Copy } else { Catchup::Continue })

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | one writable, the other one follows it closely | healthy |
 //! | one writable, the other one silent, not replicating, broken or far behind | the leader is not redundant |
-//! | one writable, the other one with transactions of its own | diverged |
+//! | one writable, the other one with transactions of its own | diverged; a former leader returns by itself |
 //! | both writable | two histories begin |
 //! | none writable | no writes |
 
@@ -40,6 +40,34 @@ pub(crate) enum Peer {
 
 /// The verdict. `wanted` is the plan's.
 pub(crate) fn judge(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
+    let verdict = judge_state(me, peer, wanted);
+    match peer {
+        Peer::None | Peer::Silent { .. } => mention_saved(verdict, &[me]),
+        Peer::Answers(peer) => mention_saved(verdict, &[me, peer]),
+    }
+}
+
+/// What was saved of a former leader waits for a human, however well the pair is. The agent's own heartbeats do not.
+fn mention_saved(verdict: Verdict, servers: &[&Status]) -> Verdict {
+    let saved = servers.iter().flat_map(|server| server.saved.iter().map(move |saved| (server, saved)));
+    let mentions = saved.filter(|(_, saved)| saved.of_applications > 0).map(|(server, saved)| {
+        let count = saved.of_applications;
+        let (transactions, were) = if count == 1 { ("transaction", "was") } else { ("transactions", "were") };
+        format!("{count} {transactions} of the former leader {} {were} saved to {} there", name(server), saved.file)
+    });
+    let mentions: Vec<_> = mentions.collect();
+    if mentions.is_empty() {
+        return verdict;
+    }
+    let next = "Read the saved file, write again on the leader what is needed of it, then remove it".to_owned();
+    Verdict {
+        sentence: format!("{}; {}", verdict.sentence, mentions.join("; ")),
+        next_action: verdict.next_action.or(Some(next)),
+        ..verdict
+    }
+}
+
+fn judge_state(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     match peer {
         Peer::None => judge_single(me),
         Peer::Silent { address, why } => judge_half(me, *address, why),
@@ -132,6 +160,16 @@ fn judge_led(leader: &Status, follower: &Status, wanted: Mode) -> Verdict {
         return unhealthy(
             format!("{} is writable and set to replicate from {}", name(leader), channel.source),
             "Run make-read-only on it, then make-leader on the one that is to lead",
+        );
+    }
+    if has_diverged(leader, follower) && follower.led > 0 && follower.led < leader.record.epoch {
+        return unhealthy(
+            format!(
+                "{} led before, and has transactions that its successor {} lacks: it saves them to a file, is copied to, and follows",
+                name(follower),
+                name(leader)
+            ),
+            "Wait, its agent does that by itself; if it does not, its log says why",
         );
     }
     if has_diverged(leader, follower) {

@@ -26,6 +26,6 @@ pub struct Verdict {
     pub healthy: bool,
     /// What is the matter, for a human.
     pub sentence: String,
-    /// What to do about it; none where it is healthy.
+    /// What to do about it, or about what was saved of a former leader; none where there is nothing to do.
     pub next_action: Option<String>,
 }

@@ -11,6 +11,7 @@ use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::gtid::History;
 use crate::report::Report;
+use crate::salvage;
 use crate::seed;
 use crate::topology::{self, Catchup};
 
@@ -26,10 +27,21 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     if agent.database.facts().await?.semi_sync.is_source_enabled {
         agent.database.disable_semi_sync_source().await?;
     }
-    if catchup == Catchup::Copy {
-        // What is received meanwhile is of no use.
-        agent.database.stop_replication().await?;
-        seed::copy_from_leader(agent, &leading, report).await?;
+    match catchup {
+        Catchup::Continue => {}
+        Catchup::Copy => {
+            // What is received meanwhile is of no use.
+            agent.database.stop_replication().await?;
+            seed::copy_from_leader(agent, &leading, report).await?;
+        }
+        Catchup::SaveAndCopy => {
+            agent.database.stop_replication().await?;
+            // What it was in the middle of applying counts too; the leader is looked at last.
+            let me = agent.own_server().await?;
+            let leading = agent.peer_server().await?;
+            salvage::save(agent, &me, &leading, report).await?;
+            seed::copy_from_leader(agent, &leading, report).await?;
+        }
     }
     agent.database.replicate_from(leader, &peer.replication_password).await?;
     agent.leadership.has_followed()?;

@@ -32,6 +32,14 @@ pub(super) struct Words {
     pub(super) received: &'static str,
 }
 
+/// See [`Family::log_reader`].
+pub(crate) struct LogReader {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) options: &'static [&'static str],
+    pub(crate) replay: &'static str,
+}
+
 impl Family {
     /// The family of a server that says that it is of `version`.
     pub(crate) fn of(version: &str) -> Result<Family> {
@@ -64,6 +72,25 @@ impl Family {
         match self {
             Family::MariaDb => mariadb::init_file(admin, replication, copied),
             Family::MySql => mysql8::init_file(admin, replication),
+        }
+    }
+
+    /// The program that shows what is in a log file, the Debian package that has it, and how what it shows is applied to a
+    /// server under new transaction ids.
+    pub(crate) fn log_reader(self) -> LogReader {
+        match self {
+            Family::MariaDb => LogReader {
+                program: "mariadb-binlog",
+                package: "mariadb-client",
+                options: &["--skip-gtid-strict-mode"],
+                replay: "mariadb-binlog FILE | sed -E '/SET @@session.(gtid_domain_id|gtid_seq_no|server_id)=/d' | mariadb",
+            },
+            Family::MySql => LogReader {
+                program: "mysqlbinlog",
+                package: "mysql-client-core",
+                options: &[],
+                replay: "mysqlbinlog --skip-gtids FILE | mysql",
+            },
         }
     }
 

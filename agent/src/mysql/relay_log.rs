@@ -97,7 +97,7 @@ async fn scan_file(connection: &mut Connection, file: &str, scan: &mut Scan) -> 
     Ok(true)
 }
 
-fn successor(file: &str) -> Option<String> {
+pub(super) fn successor(file: &str) -> Option<String> {
     let (name, number) = file.rsplit_once('.')?;
     Some(format!("{name}.{:0width$}", number.parse::<u64>().ok()? + 1, width = number.len()))
 }

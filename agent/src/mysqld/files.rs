@@ -64,6 +64,11 @@ impl Files {
         self.run.join("backup.cnf")
     }
 
+    /// What only this server had when it was replaced as the leader; beside the data, so that it outlives them.
+    pub(crate) fn saved(&self) -> PathBuf {
+        self.data.with_file_name("saved")
+    }
+
     /// What a physical copy leaves in the data directory for the first start from it: the history that it holds.
     pub(crate) fn copied(&self) -> PathBuf {
         self.data.join("tandem_copied_history")

@@ -123,7 +123,7 @@ async fn finish(mut child: Child, name: &str, limit: Duration) -> Result<()> {
 }
 
 /// The last of what a program writes to its standard error, read to the end so that it is never held up.
-pub(super) fn said(child: &mut Child) -> impl Future<Output = String> + Send + use<> {
+pub(crate) fn said(child: &mut Child) -> impl Future<Output = String> + Send + use<> {
     let stderr = child.stderr.take();
     async move {
         const KEPT: usize = 2000;
@@ -137,7 +137,7 @@ pub(super) fn said(child: &mut Child) -> impl Future<Output = String> + Send + u
     }
 }
 
-pub(super) fn check_exit(exit: ExitStatus, name: &str, said: &str) -> Result<()> {
+pub(crate) fn check_exit(exit: ExitStatus, name: &str, said: &str) -> Result<()> {
     if exit.success() {
         return Ok(());
     }

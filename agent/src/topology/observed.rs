@@ -57,6 +57,8 @@ pub(crate) struct Server {
     pub(crate) busy: Option<Activity>,
     /// What its agent has agreed to about who leads.
     pub(crate) record: Record,
+    /// The last epoch in which it was or may have been writable, and has not followed since; 0 for none.
+    pub(crate) led: u64,
 }
 
 /// A server's replication.
@@ -113,6 +115,14 @@ impl Server {
         let has_source = channel.is_some_and(|channel| channel.source == source.address.to_string());
         // Starting the threads empties the relay log, so the source must have all of it.
         has_source && source.has_all_of(self)
+    }
+
+    /// It led, and the voters chose the other one later, which has opened since.
+    pub(crate) fn was_replaced_by(&self, leader: &Server) -> bool {
+        let Record { epoch, leader: chosen, is_vacant, .. } = &leader.record;
+        let is_chosen = chosen.as_ref() == Some(&leader.instance) && !is_vacant;
+        let has_closed = !self.is_writable && self.led > 0 && self.led < *epoch;
+        has_closed && is_chosen && leader.is_writable
     }
 
     /// Replication from `leader` works.

@@ -19,6 +19,7 @@ pub(crate) fn server(index: u32, history: &str) -> Server {
         channel: None,
         busy: None,
         record: Record::default(),
+        led: 0,
     }
 }
 
@@ -282,4 +283,30 @@ fn only_a_leader_changes_whether_its_commits_wait() {
         let refusal = next(Command::RestoreSync, leader(), nobody);
         assert!(refusal.starts_with("Refusing to have commits wait for a follower that does not receive"), "{refusal}");
     }
+}
+
+#[test]
+fn a_replaced_leader_is_copied_to_after_what_only_it_has_is_saved() {
+    let record = |epoch, leader: &str| Record { epoch, leader: Some(leader.into()), ..Record::default() };
+    let leader = || Server { record: record(3, "mysql/0"), ..writable(server(0, "0-1-5,0-2-7")) };
+    let vacant = Record { is_vacant: true, ..record(3, "mysql/0") };
+    let led = |led| Server { led, ..server(1, "0-2-6,0-2-9") };
+    let diverged = "Unable to determine leader and follower. Leader and follower data have diverged.";
+    let unable = "Unable to determine leader and follower based on transaction history.";
+    for (leader, follower, expected) in [
+        (leader(), led(2), "Follow(Peer)"),
+        (leader(), following(led(2), Receiver::Connecting, true, ""), "Follow(Peer)"),
+        // It never led, or under no earlier epoch; the other one was not chosen, or has not opened.
+        (leader(), led(0), diverged),
+        (leader(), led(3), diverged),
+        (Server { record: record(3, "mysql/1"), ..leader() }, led(2), diverged),
+        (Server { record: vacant, ..leader() }, led(2), diverged),
+        (Server { is_writable: false, ..leader() }, led(2), unable),
+    ] {
+        let found = next(Command::ConfigureLeaderFollower, leader.clone(), Peer::Answers(follower.clone()));
+        assert!(found.starts_with(expected), "{found} for {leader:?} {follower:?}");
+        let saves = catchup(&follower, &leader) == Ok(Catchup::SaveAndCopy);
+        assert_eq!(saves, expected == "Follow(Peer)", "{leader:?} {follower:?}");
+    }
+    assert_eq!(catchup(&Server { led: 2, ..server(1, "0-1-5") }, &leader()), Ok(Catchup::Continue));
 }

@@ -1,6 +1,6 @@
 //! The verdict by table.
 
-use agent::api::{Activity, Command, Receiver, Replication, ReplicationMode, Role, SemiSync, Status};
+use agent::api::{Activity, Command, Receiver, Replication, ReplicationMode, Role, Saved, SemiSync, Status};
 use agent::quorum::Record;
 
 use super::{Peer, judge};
@@ -26,6 +26,8 @@ fn server(last: u8) -> Status {
         record: Record::default(),
         lease_ms: None,
         semi_sync: None,
+        led: 0,
+        saved: Vec::new(),
     }
 }
 
@@ -66,7 +68,8 @@ fn check(me: &Status, peer: &Peer, wanted: Mode, (healthy, sentence, next): Expe
     let verdict = judge(me, peer, wanted);
     assert_eq!(verdict.healthy, healthy, "{verdict:?}");
     assert!(verdict.sentence.contains(sentence), "{verdict:?}");
-    assert_eq!(verdict.next_action.is_none(), healthy, "{verdict:?}");
+    assert!(healthy || verdict.next_action.is_some(), "{verdict:?}");
+    assert_eq!(next.is_empty(), verdict.next_action.is_none(), "{verdict:?}");
     assert!(verdict.next_action.as_deref().unwrap_or_default().contains(next), "{verdict:?}");
 }
 
@@ -158,6 +161,33 @@ fn what_is_not_well_while_a_command_runs_is_waited_for() {
     let wait = "Wait: the agent of mysql/2 at 10.0.0.2 is busy with configure-leader-follower";
     check(&leader(), &answers(&busy(command)), Mode::Async, (false, "does not replicate", wait));
     check(&leader(), &answers(&busy(Activity::Recovery)), Mode::Async, (false, "does not replicate", "Run configure"));
+}
+
+#[test]
+fn what_was_saved_of_a_former_leader_is_named_until_it_is_removed() {
+    let saved = |of_applications| Saved {
+        file: "/s/a.sql".into(),
+        epoch: 2,
+        gtid_set: "0-2-9".into(),
+        transactions: 3,
+        of_applications,
+    };
+    let had = |of_applications| Status { saved: vec![saved(of_applications)], ..behind(Some(0)) };
+    let named = "2 transactions of the former leader mysql/2 at 10.0.0.2 were saved to /s/a.sql there";
+    check(&leader(), &answers(&had(2)), Mode::Async, (true, named, "Read the saved file"));
+    check(&leader(), &answers(&had(0)), Mode::Async, (true, "and has caught up", ""));
+    let broken = Status { read_only: true, ..had(1) };
+    check(&broken, &Peer::None, Mode::Async, (false, "1 transaction of the former leader", "Wait a moment"));
+}
+
+#[test]
+fn a_former_leader_returns_by_itself() {
+    let record = Record { epoch: 3, leader: Some("mysql/1".into()), ..Record::default() };
+    let leader = Status { record, ..leader() };
+    let replaced = |led| Status { gtid_executed: "0-1-8,0-2-9".into(), led, ..server(2) };
+
+    check(&leader, &answers(&replaced(2)), Mode::Async, (false, "it saves them to a file", "Wait"));
+    check(&leader, &answers(&replaced(0)), Mode::Async, (false, "they have diverged", "Run configure"));
 }
 
 #[test]

@@ -88,6 +88,8 @@ mod tests {
             record: agent::quorum::Record::default(),
             lease_ms: None,
             semi_sync: None,
+            led: 0,
+            saved: Vec::new(),
         };
         Answer { address: IpAddr::from([127, 0, 0, last]), status: Some(status) }
     }

@@ -141,6 +141,8 @@ mod tests {
             record: agent::quorum::Record::default(),
             lease_ms: None,
             semi_sync: None,
+            led: 0,
+            saved: Vec::new(),
         }
     }
 
