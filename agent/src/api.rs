@@ -37,6 +37,7 @@
 mod inspection;
 mod saved;
 mod semi_sync;
+mod steps;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,7 @@ use crate::quorum::Record;
 pub use inspection::{Inspection, Verdict};
 pub use saved::Saved;
 pub use semi_sync::SemiSync;
+pub use steps::{Follow, Position, Promotion, Ticket};
 
 /// The port of the agent's HTTP API.
 pub const PORT: u16 = 8008;
@@ -286,45 +288,6 @@ impl std::fmt::Debug for User {
 pub struct UserMade {
     /// False where a user of that name was there before (its password is now the given one).
     pub created: bool,
-}
-
-/// `POST /v1/steps/follow`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Follow {
-    /// The leader's address.
-    pub leader: std::net::IpAddr,
-}
-
-/// A position in a leader's history, and how long to wait for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Position {
-    /// The last transaction, as the server family writes it; empty for none.
-    pub gtid: String,
-    /// The longest wait.
-    pub timeout_ms: u64,
-}
-
-/// The right to one promotion: a later ticket makes the earlier ones void.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
-    /// A random number.
-    pub ticket: u64,
-    /// Who gives it, as `group/id`.
-    pub instance: String,
-}
-
-/// `POST /v1/steps/promote`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Promotion {
-    /// The last ticket that this server gave.
-    pub ticket: u64,
-    /// The epoch of the new leadership, to which the old leader has agreed.
-    pub epoch: u64,
-    /// What must be applied first, and the time after which this server must not promote itself any more.
-    pub position: Position,
 }
 
 /// The body of every answer that is not 200.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gtid::History;
+use agent::api::Receiver;
 use agent::quorum::Record;
 
 const ME: &str = "127.1.0.1";

@@ -15,6 +15,7 @@ mod pair;
 mod preparing;
 mod rejoin;
 mod seeding;
+mod session;
 mod single_node;
 mod sync;
 mod vm;

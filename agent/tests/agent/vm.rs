@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::authority::authority;
 use crate::family;
+pub(crate) use crate::session::{connect, signal, user};
 use crate::witness::Witness;
 
 pub(crate) const DEPLOYMENT: &str = "service-instance_test";
@@ -194,8 +195,7 @@ impl Vm {
             let _ = agent.kill();
             let _ = agent.wait();
         }
-        // A child of a dead agent has another parent by now; it is gone when /proc says so.
-        // Its sockets are closed a moment later than its environment is gone.
+        // A child of a dead agent is gone when /proc says so, and its sockets a moment later.
         let begun = Instant::now();
         let listens = || std::net::TcpStream::connect((self.address.as_str(), 3306)).is_ok();
         loop {
@@ -213,7 +213,7 @@ impl Vm {
         }
     }
 
-    /// Make the VM anew on the same disk: everything but the disk is empty.
+    /// Make the VM anew, with nothing but its disk.
     pub(crate) fn recreate(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.root().join("sys/run")).unwrap();
@@ -343,21 +343,8 @@ impl Vm {
     }
 }
 
-pub(crate) async fn connect(address: &str, name: &str, user: &User) -> Result<MySqlConnection, sqlx::Error> {
-    let options = MySqlConnectOptions::new().host(address).username(name).password(&user.password);
-    MySqlConnection::connect_with(&options.database(&user.schema)).await
-}
-
 impl Drop for Vm {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-pub(crate) fn signal(pid: u32, signal: &str) {
-    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
-}
-
-pub(crate) fn user(password: &str) -> User {
-    User { password: password.into(), schema: "service_db".into() }
 }
