@@ -13,6 +13,7 @@ mod cell;
 mod fault;
 mod matrix;
 mod pair;
+mod saved;
 mod schedule;
 mod story;
 mod world;

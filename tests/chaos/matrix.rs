@@ -18,8 +18,7 @@ use crate::schedule::{Schedule, schedule};
 use crate::story::{self, Report};
 use crate::world::vm::mysql_package;
 
-/// The modes that the agents of this release keep.
-const MODES: [Mode; 1] = [Mode::Async];
+const MODES: [Mode; 2] = [Mode::Async, Mode::SemiSync];
 /// A pair that could not be played on, or a new one that did not come up, is made anew this often.
 const ATTEMPTS: u32 = 3;
 

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::cell::{Errand, Fault, Mode};
 use crate::fault;
 use crate::pair::Pair;
+use crate::saved;
 use crate::schedule::{Order, Schedule};
 
 /// How a leader says the number of its leadership: its first transaction wrote it.
@@ -62,6 +63,7 @@ enum End {
 /// The world does not do as it is told, which says nothing about the pair.
 pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> {
     let leader = pair.until_healthy(LIMIT).await.context("begin with a healthy pair")?;
+    saved::remove(pair)?;
     clients::make_table(&pair.servers[leader.index()]).await?;
     let clients = Clients::start(Way { family: schedule.cell.family, term: TERM }, &pair.servers);
     let begun = clients.now();
@@ -193,7 +195,9 @@ async fn decide(pair: &Pair, schedule: &Schedule, history: &History, end: End) -
     };
     let holdings = holdings::settled(schedule.cell.family, &pair.servers, patience).await?;
     let lost = lost(history, &holdings[leader.index()]).len();
-    let kept_apart = &holdings[leader.other().index()].rows - &holdings[leader.index()].rows;
+    // What the old leader has saved, or still holds while it waits for a human.
+    let mut kept_apart = &holdings[leader.other().index()].rows - &holdings[leader.index()].rows;
+    kept_apart.extend(saved::rows(pair)?);
     let loss = if may_lose(schedule) { Loss::Reported(kept_apart) } else { Loss::Forbidden };
     let mut broken = judge(history, &Ending { leader, holdings, loss });
     if matches!(end, End::Diverged(_)) {

@@ -108,6 +108,11 @@ impl Vm {
         self.root.join("disk")
     }
 
+    /// Where a replaced leader saves what only it has.
+    pub(crate) fn saved(&self) -> PathBuf {
+        self.disk().join("mysql/saved")
+    }
+
     /// End a part without a farewell. The agent, or who does its work for it, may start a server again meanwhile.
     pub(crate) async fn kill(&mut self, part: Part) -> Result<()> {
         match part {
