@@ -134,8 +134,12 @@ fn as_follower(situation: &Situation) -> Recovery {
         return Recovery::Wait("the leader is not writable yet");
     }
     match (leader.has_all_of(me), &me.channel) {
-        // Starting the threads empties the relay log, so the leader must have all of it.
-        (true, Some(channel)) if channel.is_stopped_without_error() && channel.source == leader.address.to_string() => {
+        // Starting the threads empties the relay log; what it holds beyond this server's history is applied first.
+        (true, Some(channel))
+            if channel.is_stopped_without_error()
+                && channel.source == leader.address.to_string()
+                && me.has_applied_what_it_received() =>
+        {
             Recovery::Resume
         }
         // It works on it.
@@ -217,7 +221,8 @@ mod tests {
             (me("0-1-7"), Peer::Answers(leader()), 0, "Stay"),
             (following(me("0-1-5"), Receiver::Connected, true, ""), Peer::Answers(leader()), 0, "Keep"),
             (following(me("0-1-5"), Receiver::Connecting, true, ""), Peer::Answers(leader()), 0, "Wait"),
-            (following(me("0-1-5"), Receiver::Stopped, false, "0-2-6"), Peer::Answers(leader()), 0, "Resume"),
+            (following(me("0-1-5"), Receiver::Stopped, false, "0-1-5"), Peer::Answers(leader()), 0, "Resume"),
+            (following(me("0-1-5"), Receiver::Stopped, false, "0-2-6"), Peer::Answers(leader()), 0, "Follow"),
             (following(me("0-1-5"), Receiver::Stopped, false, "0-1-9"), Peer::Answers(leader()), 0, "Stay"),
             (writable(me("0-1-5")), Peer::Answers(leader()), 2, "Close"),
             (writable(me("0-1-5")), silent(), 2, "Close"),

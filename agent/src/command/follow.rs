@@ -7,13 +7,14 @@ use agent::api::{Position, Receiver};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
+use super::promotion::apply_relay_log;
 use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::gtid::History;
 use crate::report::Report;
 use crate::salvage;
 use crate::seed;
-use crate::topology::{self, Catchup};
+use crate::topology::{self, Catchup, Channel, Server};
 
 /// Replicate from the leader, with its data copied first where this server cannot go on from its own.
 pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Result<()> {
@@ -28,7 +29,7 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
         agent.database.disable_semi_sync_source().await?;
     }
     match catchup {
-        Catchup::Continue => {}
+        Catchup::Continue => apply_what_is_here(agent, &me, report).await?,
         Catchup::Copy => {
             // What is received meanwhile is of no use.
             agent.database.stop_replication().await?;
@@ -46,6 +47,16 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     agent.database.replicate_from(leader, &peer.replication_password).await?;
     agent.leadership.has_followed()?;
     wait_until_healthy(agent, report).await
+}
+
+/// What was received and is not applied would be thrown away when the threads start anew. The leader has it too, but the leader
+/// may be lost in that moment, and it has acknowledged that.
+async fn apply_what_is_here(agent: &Agent, me: &Server, report: &Report) -> Result<()> {
+    let is_stopped = me.channel.as_ref().is_some_and(Channel::is_stopped_without_error);
+    match is_stopped && !me.has_applied_what_it_received() {
+        true => apply_relay_log(agent, report).await,
+        false => Ok(()),
+    }
 }
 
 async fn wait_until_healthy(agent: &Agent, report: &Report) -> Result<()> {

@@ -6,6 +6,7 @@ use std::process::{Command as Program, Stdio};
 
 use agent::api::{Command, Role, Saved};
 
+use crate::family;
 use crate::pair::{configured, in_step, run};
 use crate::vm::Vm;
 
@@ -83,11 +84,17 @@ async fn what_only_a_replaced_leader_has_is_saved_before_it_follows() {
 /// As the head of the text says.
 fn replay(text: &Path, leader: &Vm) {
     let head = std::fs::read_to_string(text).unwrap();
-    let line = head.lines().find(|line| line.ends_with("| mariadb")).unwrap();
+    let line = head.lines().find(|line| line.ends_with("| mariadb") || line.ends_with("| mysql")).unwrap();
     let command = format!("{} --no-defaults --socket=\"$SOCKET\" --user=admin", line.trim_start_matches("-- "));
     let socket = leader.root().join("sys/run/mysql/mysqld.sock");
     let mut shell = Program::new("sh");
-    shell.args(["-c", &command]).env("SOCKET", socket).env("MYSQL_PWD", r#"ad'm"i\n"#).stdin(Stdio::null());
+    let path = format!("{}:{}", family::mysql_package().join("bin").display(), std::env::var("PATH").unwrap());
+    shell
+        .args(["-c", &command])
+        .env("PATH", path)
+        .env("SOCKET", socket)
+        .env("MYSQL_PWD", r#"ad'm"i\n"#)
+        .stdin(Stdio::null());
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{command}: {output:?}");
 }

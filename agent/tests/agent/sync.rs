@@ -241,3 +241,16 @@ async fn a_hand_over_with_writers_in_the_middle_of_it_loses_no_acknowledged_row(
     let found = second.number(&format!("SELECT COUNT(*) FROM d.t WHERE i IN ({rows})")).await;
     assert_eq!(usize::try_from(found).unwrap(), acknowledged.len());
 }
+
+#[tokio::test]
+async fn a_follower_that_starts_again_applies_what_it_had_received_before_it_receives_anew() {
+    let (first, second) = promised().await;
+    second.sql("STOP REPLICA SQL_THREAD").await;
+    assert!(is_acknowledged(&first, 7, Duration::from_secs(10)).await);
+
+    second.kill_server();
+
+    second.until_logged("Applying the transactions that were received before the last restart").await;
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t WHERE i=7").await, 1);
+}
