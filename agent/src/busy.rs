@@ -1,5 +1,5 @@
-//! The busy flag: one thing at a time changes this server's part in its pair. Whoever raises it does so *before* looking at
-//! the peer; see `fence.rs` for what that prevents.
+//! The busy flag: one thing at a time changes this server's part in its pair. Who may be writable does not hang on it; that is
+//! agreed by the voters (`leadership.rs`), which answer whatever the flag says.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
