@@ -50,10 +50,11 @@ report() { # report START_US
 case $mode in
 template)
     settings=$3
-    mkdir -p "$dir"
+    # A directory of its own for temporary tables: a server that starts removes those of every other that shares the place.
+    mkdir -p "$dir/temporary"
     # With the settings: a server that finds a redo log of another size makes it anew when it starts.
-    mariadb-install-db --defaults-file="$settings" --user="$me" --datadir="$dir/template" --skip-test-db \
-        --auth-root-authentication-method=normal >"$dir/install.log" 2>&1 || { cat "$dir/install.log" >&2; exit 1; }
+    mariadb-install-db --defaults-file="$settings" --user="$me" --datadir="$dir/template" --tmpdir="$dir/temporary" \
+        --skip-test-db --auth-root-authentication-method=normal >"$dir/install.log" 2>&1 || { cat "$dir/install.log" >&2; exit 1; }
     ;;
 pair)
     settings=$3 leader=$4 follower=$5

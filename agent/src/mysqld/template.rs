@@ -55,14 +55,18 @@ impl Template {
             let half = self.cache.join(format!("{name}.new"));
             let left = half.clone();
             tokio::task::spawn_blocking(move || remove_if_there(&left)).await.context("remove a half template")??;
-            self.install(program, &half).await?;
+            let temporary = self.cache.join(format!("{name}.tmp"));
+            remove_if_there(&temporary)?;
+            fs::create_dir(&temporary).with_context(|| format!("make the directory {}", temporary.display()))?;
+            self.install(program, &half, &temporary).await?;
+            remove_if_there(&temporary)?;
             rename(&half, &template)?;
         }
         Ok(template)
     }
 
-    async fn install(&self, program: &Program, data: &Path) -> Result<()> {
-        let (name, command) = self.installer(program, data);
+    async fn install(&self, program: &Program, data: &Path, temporary: &Path) -> Result<()> {
+        let (name, command) = self.installer(program, data, temporary);
         let output = match timeout(INSTALL_LIMIT, output_of(command)).await {
             Ok(Ok(output)) => output,
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -83,8 +87,9 @@ impl Template {
         bail!("{name} could not make {} ({}): {}", data.display(), output.status, lines.join("; "))
     }
 
-    /// The program that makes a data directory, and its name.
-    fn installer(&self, program: &Program, data: &Path) -> (String, Command) {
+    /// The program that makes a data directory, and its name. The directory of its temporary tables is its own: a server
+    /// that starts removes those of every other that shares the place.
+    fn installer(&self, program: &Program, data: &Path, temporary: &Path) -> (String, Command) {
         let redo_log = format!("{}M", self.redo_log_mb);
         let (path, arguments) = match program.family {
             Family::MariaDb => (
@@ -105,7 +110,8 @@ impl Template {
             ),
         };
         let mut command = Command::new(&path);
-        command.arg("--no-defaults").args(arguments).arg(format!("--datadir={}", data.display()));
+        command.arg("--no-defaults").args(arguments);
+        command.arg(format!("--datadir={}", data.display())).arg(format!("--tmpdir={}", temporary.display()));
         if self.is_root {
             command.arg("--user=root");
         }
