@@ -11,6 +11,10 @@ use serde::Deserialize;
 
 use crate::admission::parameters::LONGEST_ACK_TIMEOUT_MS;
 
+mod deployment;
+
+pub(crate) use deployment::{Deployment, Failover, ReplicationMode, Topology};
+
 const LEASES_MS: RangeInclusive<u64> = 1_000..=600_000;
 
 /// What can be asked for.
@@ -55,94 +59,6 @@ pub(crate) struct Plan {
     metadata: Object,
     maximum_polling_duration: Option<u32>,
     pub(crate) deployment: Deployment,
-}
-
-/// What a plan means to the director.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Deployment {
-    pub(crate) topology: Topology,
-    pub(crate) azs: Vec<String>,
-    pub(crate) vm_type: String,
-    pub(crate) disk_type: String,
-    /// Where the user does not say; `async` where the plan does not either. Pairs only, as everything below.
-    pub(crate) replication_mode: Option<ReplicationMode>,
-    pub(crate) semi_sync_ack_timeout_in_ms: Option<u64>,
-    /// The broker's own where the plan has none.
-    pub(crate) lease_ttl_in_ms: Option<u64>,
-    pub(crate) failover: Option<Failover>,
-    /// How much an automatic failover may lose; without it there is none while the mode is async.
-    pub(crate) max_failover_loss_in_seconds: Option<u64>,
-}
-
-/// What a commit waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum ReplicationMode {
-    /// Nothing.
-    Async,
-    /// The follower's receipt.
-    SemiSync,
-}
-
-impl ReplicationMode {
-    /// The word of catalogs, parameters and manifests.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ReplicationMode::Async => "async",
-            ReplicationMode::SemiSync => "semi-sync",
-        }
-    }
-}
-
-/// Who starts a failover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Failover {
-    /// An operator.
-    Manual,
-    /// The pair itself, when it knows what is lost.
-    Automatic,
-}
-
-impl Deployment {
-    /// May a pair of this plan replicate in this mode?
-    pub(crate) fn check_mode(&self, mode: ReplicationMode) -> Result<(), &'static str> {
-        let is_automatic = self.failover == Some(Failover::Automatic);
-        match mode {
-            ReplicationMode::Async if is_automatic && self.max_failover_loss_in_seconds.is_none() => {
-                Err("automatic failover needs `replication_mode: semi-sync`, by which nothing is lost, or \
-                 `max_failover_loss_in_seconds` in the plan")
-            }
-            ReplicationMode::Async | ReplicationMode::SemiSync => Ok(()),
-        }
-    }
-}
-
-/// Which servers a plan has, and which manifest makes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Topology {
-    SingleNode,
-    LeaderFollower,
-}
-
-impl Topology {
-    /// The manifest beside the catalog.
-    pub(crate) fn file_name(self) -> &'static str {
-        match self {
-            Topology::SingleNode => "single-node.yml",
-            Topology::LeaderFollower => "leader-follower.yml",
-        }
-    }
-
-    /// Two servers, of which one follows the other.
-    pub(crate) fn is_pair(self) -> bool {
-        match self {
-            Topology::SingleNode => false,
-            Topology::LeaderFollower => true,
-        }
-    }
 }
 
 fn yes() -> bool {
