@@ -13,6 +13,8 @@ use crate::admission::parameters::LONGEST_ACK_TIMEOUT_MS;
 
 mod deployment;
 
+#[cfg(test)]
+pub(crate) use deployment::Server;
 pub(crate) use deployment::{Deployment, Failover, ReplicationMode, Topology};
 
 const LEASES_MS: RangeInclusive<u64> = 1_000..=600_000;
@@ -237,6 +239,7 @@ mod tests {
             ("name: db-single", "name: db single", "letters, digits"),
             ("azs: [z1]", "azs: []", "no `azs`"),
             ("azs: [z1]", "azs: [z1], replication_mode: async", "has `replication_mode`, but only"),
+            ("azs: [z1]", "azs: [z1], server: percona", "unknown variant `percona`, expected `mariadb` or `mysql`"),
             ("azs: [z1, z2]", "azs: [z1, z2], replication_mode: sync", "unknown variant `sync`"),
             ("azs: [z1, z2]", "azs: [z1, z2], semi_sync_ack_timeout_in_ms: 0", "is 0, but must be from 1 to"),
             ("azs: [z1, z2]", "azs: [z1, z2], lease_ttl_in_ms: 999", "is 999, but must be from 1000 to 600000"),

@@ -90,12 +90,17 @@ fn fill(manifest: &mut Value, name: &str, plan: &Deployment) -> anyhow::Result<(
         .with_context(|| format!("the variable `{AGENT_TLS}` has no `options`"))?;
     let certificate_name = certificate_name(name);
     set(options, "common_name", certificate_name.as_str())?;
-    set(options, "alternative_names", vec![certificate_name])
+    set(options, "alternative_names", vec![certificate_name])?;
+    // The agent takes what the VM has, so a document need not have this.
+    if let Some(server) = plan.server {
+        let properties = agent_properties(manifest)?.as_mapping_mut().context("`properties` must be a mapping")?;
+        properties.insert("server".into(), server.name().into());
+    }
+    Ok(())
 }
 
 fn fill_pair(manifest: &mut Value, pairs: &Pairs, plan: &Deployment, parameters: Parameters) -> anyhow::Result<()> {
-    let job = entry(entry(manifest, "instance_groups", MYSQL_GROUP)?, "jobs", AGENT_JOB)?;
-    let properties = job.get_mut("properties").with_context(|| format!("the job `{AGENT_JOB}` has no `properties`"))?;
+    let properties = agent_properties(manifest)?;
     let witness = [("host", Value::from(pairs.witness_host.as_str())), ("port", pairs.witness_port.into())];
     let witness: Mapping = witness.into_iter().map(|(key, value)| (key.into(), value)).collect();
     set(properties, "witness", witness)?;
@@ -115,6 +120,12 @@ fn fill_pair(manifest: &mut Value, pairs: &Pairs, plan: &Deployment, parameters:
         properties.insert("max_failover_loss_in_seconds".into(), seconds.into());
     }
     Ok(())
+}
+
+/// What the agents are told.
+fn agent_properties(manifest: &mut Value) -> anyhow::Result<&mut Value> {
+    let job = entry(entry(manifest, "instance_groups", MYSQL_GROUP)?, "jobs", AGENT_JOB)?;
+    job.get_mut("properties").with_context(|| format!("the job `{AGENT_JOB}` has no `properties`"))
 }
 
 /// Set a member that is there already: what the document does not have, it does not expect to be filled.
@@ -137,6 +148,7 @@ fn entry<'a>(manifest: &'a mut Value, list: &str, name: &str) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Server;
 
     fn manifests() -> (Catalog, Manifests) {
         let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
@@ -188,6 +200,22 @@ mod tests {
             assert_eq!(properties["replication_mode"].as_str(), Some(mode));
             assert_eq!(properties.get("semi_sync_ack_timeout_in_ms").and_then(Value::as_u64), timeout);
             assert_eq!(properties["witness"]["host"].as_str(), Some("10.0.3.5"));
+        }
+    }
+
+    #[test]
+    fn the_family_of_the_servers_reaches_the_agents_of_every_topology() {
+        let (catalog, manifests) = manifests();
+        for name in ["db-single", "db-leader-follower"] {
+            for (server, said) in
+                [(None, None), (Some(Server::MariaDb), Some("mariadb")), (Some(Server::MySql), Some("mysql"))]
+            {
+                let plan = Deployment { server, ..plan(&catalog, name) };
+                let rendered = manifests.render("i", &plan, Parameters::default()).unwrap();
+                let rendered: Value = serde_yaml::from_str(&rendered).unwrap();
+                let properties = &rendered["instance_groups"][0]["jobs"][0]["properties"];
+                assert_eq!(properties.get("server").and_then(Value::as_str), said, "{name}");
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::director::{Director, Host};
@@ -12,6 +13,7 @@ use crate::proxy::Proxy;
 use crate::wait::eventually;
 
 pub mod block;
+mod catalog;
 pub mod guard;
 
 use block::Block;
@@ -55,11 +57,23 @@ impl Stack {
     /// # Errors
     /// A program is missing or does not come up; its own words are in the text.
     pub async fn start(wiring: Wiring) -> Result<Stack> {
+        Stack::start_offering(wiring, &[]).await
+    }
+
+    /// The same with more plans than our catalog has.
+    ///
+    /// # Errors
+    /// As [`Stack::start`].
+    pub async fn start_offering(wiring: Wiring, plans: &[Value]) -> Result<Stack> {
         let directory = tempfile::Builder::new().prefix("tandem-").tempdir().context("make the stack's directory")?;
         let directory = directory.keep().canonicalize().context("resolve the stack's directory")?;
         let guard = Guard::start(&programs()?, &directory)?;
         let (block, mut guard) = (guard.block, Some(guard));
-        match Stack::bring_up(&directory, block, wiring).await {
+        let started = async {
+            let documents = catalog::with_plans(&documents(), plans, &directory)?;
+            Stack::bring_up(&directory, block, wiring, &documents).await
+        };
+        match started.await {
             Ok(mut stack) => {
                 stack.guard = guard.take();
                 Ok(stack)
@@ -80,7 +94,7 @@ impl Stack {
         std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
         let directory = directory.canonicalize().with_context(|| format!("resolve {}", directory.display()))?;
         let claim = Block::claim()?;
-        match Stack::bring_up(&directory, claim.number, Wiring::Direct).await {
+        match Stack::bring_up(&directory, claim.number, Wiring::Direct, &documents()).await {
             Ok(mut stack) => {
                 stack.claim = Some(claim);
                 Ok(stack)
@@ -93,13 +107,13 @@ impl Stack {
         }
     }
 
-    async fn bring_up(directory: &Path, block: u8, wiring: Wiring) -> Result<Stack> {
+    async fn bring_up(directory: &Path, block: u8, wiring: Wiring, documents: &Path) -> Result<Stack> {
         let programs = programs()?;
-        let host = Host::prepare(directory, &programs, block)?;
+        let host = Host::prepare(directory, &programs, documents, block)?;
         host.spawn()?;
         let director = host.wait().await?;
         let cloud_config =
-            std::fs::read_to_string(documents().join("cloud-config.yml")).context("read the cloud config")?;
+            std::fs::read_to_string(documents.join("cloud-config.yml")).context("read the cloud config")?;
         let path = directory.join("cloud-config.yml");
         std::fs::write(&path, cloud_config.replace("BLOCK", &block.to_string())).context("write the cloud config")?;
         director.cli(&["update-cloud-config".as_ref(), path.as_os_str()]).await?.succeeded()?;

@@ -10,6 +10,8 @@ pub(crate) struct Deployment {
     pub(crate) azs: Vec<String>,
     pub(crate) vm_type: String,
     pub(crate) disk_type: String,
+    /// What the VMs find, MariaDB first, where the plan does not say.
+    pub(crate) server: Option<Server>,
     /// Where the user does not say; `async` where the plan does not either. Pairs only, as everything below.
     pub(crate) replication_mode: Option<ReplicationMode>,
     pub(crate) semi_sync_ack_timeout_in_ms: Option<u64>,
@@ -18,6 +20,25 @@ pub(crate) struct Deployment {
     pub(crate) failover: Option<Failover>,
     /// How much an automatic failover may lose; without it there is none while the mode is async.
     pub(crate) max_failover_loss_in_seconds: Option<u64>,
+}
+
+/// A family of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Server {
+    MariaDb,
+    /// Percona Server as well.
+    MySql,
+}
+
+impl Server {
+    /// The word of catalogs and manifests.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Server::MariaDb => "mariadb",
+            Server::MySql => "mysql",
+        }
+    }
 }
 
 /// What a commit waits for.

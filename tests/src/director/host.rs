@@ -30,14 +30,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Write the configuration of a director into `directory`.
+    /// Write the configuration of a director into `directory`; `documents` has the manifests.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn prepare(directory: &Path, programs: &Path, block: u8) -> Result<Host> {
+    pub fn prepare(directory: &Path, programs: &Path, documents: &Path, block: u8) -> Result<Host> {
         let secret: String = rand::rng().sample_iter(rand::distr::Alphanumeric).take(24).map(char::from).collect();
         let port = Block::director_port(block);
-        let documents = crate::stack::documents();
         let config = json!({
             "state": directory.join("state"),
             "listen": format!("127.0.0.1:{port}"),
