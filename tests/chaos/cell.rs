@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ::tests::clients::Family;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 /// How commits are replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +89,10 @@ pub(crate) enum Errand {
     Switchover,
     /// On the follower.
     MakeLeader,
+    /// On the follower.
+    Failover,
+    /// On the follower, by an operator who says that the old leader is dead, whether it is or not.
+    ForceMakeLeader,
     /// On the leader, then make-leader on the follower.
     MakeReadOnly,
     /// On the follower.
@@ -117,8 +121,25 @@ const CUTS: [Cut; 9] = [
     Cut::FromLeader,
     Cut::ToLeader,
 ];
-const ERRANDS: [Errand; 5] =
-    [Errand::Nothing, Errand::Switchover, Errand::MakeLeader, Errand::MakeReadOnly, Errand::Configure];
+const ERRANDS: [Errand; 7] = [
+    Errand::Nothing,
+    Errand::Switchover,
+    Errand::MakeLeader,
+    Errand::Failover,
+    Errand::MakeReadOnly,
+    Errand::ForceMakeLeader,
+    Errand::Configure,
+];
+
+impl Errand {
+    /// What one asks for when the leader is gone.
+    pub(crate) fn is_for_a_lost_leader(self) -> bool {
+        match self {
+            Errand::MakeLeader | Errand::Failover | Errand::ForceMakeLeader => true,
+            Errand::Nothing | Errand::Switchover | Errand::MakeReadOnly | Errand::Configure => false,
+        }
+    }
+}
 
 /// Every fault, the leader's and the network's first: a short run is spent on them. A server looks for room on its disk
 /// once a minute, which is long.
@@ -196,6 +217,8 @@ impl fmt::Display for Errand {
             Errand::Nothing => "no-errand",
             Errand::Switchover => "switchover",
             Errand::MakeLeader => "make-leader",
+            Errand::Failover => "failover",
+            Errand::ForceMakeLeader => "force-make-leader",
             Errand::MakeReadOnly => "make-read-only",
             Errand::Configure => "configure",
         })
@@ -223,27 +246,20 @@ impl FromStr for Cell {
     }
 }
 
-/// The cells of one run: as many as asked for, each fault of each family and mode in turn, with another errand each round.
-pub(crate) fn round_robin(groups: &[(Family, Mode)], count: usize, seed: u64) -> Result<Vec<Cell>> {
-    let faults = faults();
-    let mut cells = Vec::new();
-    for round in 0.. {
-        for (at, fault) in faults.iter().enumerate() {
-            for (group, (family, mode)) in groups.iter().enumerate() {
-                // Another errand for each neighbour, so that a short run sees all of them.
-                let turn =
-                    round + at + group + usize::try_from(seed % ERRANDS.len() as u64).context("count errands")?;
-                let cell = Cell { family: *family, mode: *mode, fault: *fault, errand: ERRANDS[turn % ERRANDS.len()] };
-                if (cell.fault, cell.errand) != (Fault::Nothing, Errand::Nothing) {
-                    cells.push(cell);
-                }
-                if cells.len() == count {
-                    return Ok(cells);
-                }
-            }
-        }
-    }
-    Ok(cells)
+/// Cells without end: each fault of each family and mode in turn, with another errand each round.
+pub(crate) fn round_robin(groups: &[(Family, Mode)], seed: u64) -> impl Iterator<Item = Cell> {
+    let first = (seed % ERRANDS.len() as u64) as usize;
+    let turns = (0..).flat_map(move |round| {
+        let faults = faults().into_iter().enumerate();
+        // Another errand for each neighbour, so that a short run sees all of them.
+        faults
+            .flat_map(move |(at, fault)| (0..groups.len()).map(move |group| (group, fault, first + round + at + group)))
+    });
+    let cells = turns.map(move |(group, fault, turn)| {
+        let (family, mode) = groups[group];
+        Cell { family, mode, fault, errand: ERRANDS[turn % ERRANDS.len()] }
+    });
+    cells.filter(|cell| (cell.fault, cell.errand) != (Fault::Nothing, Errand::Nothing))
 }
 
 #[cfg(test)]
@@ -270,10 +286,10 @@ mod tests {
         let once = groups.len() * faults().len();
         let all: BTreeSet<Cell> = groups.into_iter().flat_map(|(family, mode)| cells(family, mode)).collect();
 
-        let round: BTreeSet<_> =
-            round_robin(&groups, once - 2, 7).unwrap().iter().map(|cell| (cell.family, cell.fault)).collect();
+        let round: BTreeSet<_> = round_robin(&groups, 7).take(once - 2).map(|cell| (cell.family, cell.fault)).collect();
         assert!(round.len() >= once - 2, "{}", round.len());
-        let five: BTreeSet<Cell> = round_robin(&groups, all.len(), 7).unwrap().into_iter().collect();
-        assert_eq!(five, all);
+        // Each round has another errand for each fault, so as many rounds as there are errands have no cell twice.
+        let rounds: BTreeSet<Cell> = round_robin(&groups, 7).take(all.len()).collect();
+        assert_eq!(rounds, all);
     }
 }

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `world.rs` | namespaces, networks, VMs, the witness |
 //! | `pair.rs` | a pair and its operator |
-//! | `cell.rs`, `schedule.rs` | PURE: the matrix, and what happens when |
+//! | `cell.rs`, `schedule.rs`, `promise.rs` | PURE: the matrix, what happens when, and what is promised then |
 //! | `fault.rs`, `story.rs` | one schedule, from a healthy pair to a verdict |
 //! | `matrix.rs` | many schedules, and the table |
 
@@ -13,6 +13,7 @@ mod cell;
 mod fault;
 mod matrix;
 mod pair;
+mod promise;
 mod saved;
 mod schedule;
 mod story;

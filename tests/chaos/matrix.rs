@@ -1,18 +1,19 @@
-//! Many schedules on a few pairs side by side, one line for each, and a table of the faults at the end.
+//! Many schedules on a few pairs side by side, one line for each, and a table at the end: what was played, how often every
+//! promise was kept, how long it took until writes were acknowledged again, and how many acknowledged rows were lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::Rng;
 use tests::clients::Family;
 use tests::stack::tail;
 use tokio::runtime::Handle;
 
 use crate::Arguments;
-use crate::cell::{self, Mode};
+use crate::cell::{self, Cell, Mode};
 use crate::pair::{LEASE, Pair};
 use crate::schedule::{Schedule, schedule};
 use crate::story::{self, Report};
@@ -80,9 +81,15 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
     let cells = match arguments.cell {
         Some(cell) => vec![cell; if arguments.seed.is_some() { 1 } else { arguments.schedules }],
         None => {
-            let all = cell::round_robin(&groups()?, arguments.schedules * 20, seed)?;
-            let wanted = all.into_iter().filter(|cell| cell.to_string().contains(&arguments.only));
-            wanted.take(arguments.schedules).collect()
+            let groups = groups()?;
+            let is_wanted = |cell: &Cell| cell.to_string().contains(&arguments.only);
+            let mut all = groups.iter().flat_map(|(family, mode)| cell::cells(*family, *mode));
+            ensure!(
+                all.any(|cell| is_wanted(&cell)),
+                "no cell that can be played here has {} in its name",
+                arguments.only
+            );
+            cell::round_robin(&groups, seed).filter(is_wanted).take(arguments.schedules).collect()
         }
     };
     Ok((seed..).zip(cells).map(|(seed, cell)| schedule(cell, seed, LEASE)).collect())
@@ -192,16 +199,23 @@ fn print_logs(pair: &Pair) {
     }
 }
 
-/// One line for each fault of each family and mode.
+/// One line for each fault of each family and mode, and one for each family and mode.
 fn table(reports: &[Report], took: Duration) {
-    let mut cells: BTreeMap<String, Vec<&Report>> = BTreeMap::new();
-    for report in reports {
-        let cell = &report.schedule.cell;
-        let name = format!("{:8} {:9} {}", cell.family.name(), cell.mode.name(), cell.fault);
-        cells.entry(name).or_default().push(report);
-    }
     println!("\n{:46} {:>6} {:>6} {:>10} {:>10} {:>6}", "cell", "played", "kept", "median s", "worst s", "lost");
-    for (name, reports) in &cells {
+    rows(reports, |cell| format!("{:8} {:9} {}", cell.family.name(), cell.mode.name(), cell.fault));
+    println!();
+    rows(reports, |cell| format!("{:8} {:9} all", cell.family.name(), cell.mode.name()));
+    let broken = reports.iter().filter(|report| !report.broken.is_empty()).count();
+    println!("{} schedules in {:.0} s, {broken} with a broken promise", reports.len(), took.as_secs_f64());
+}
+
+/// One line for each name that the cells have.
+fn rows(reports: &[Report], name: impl Fn(&Cell) -> String) {
+    let mut named: BTreeMap<String, Vec<&Report>> = BTreeMap::new();
+    for report in reports {
+        named.entry(name(&report.schedule.cell)).or_default().push(report);
+    }
+    for (name, reports) in &named {
         let kept = reports.iter().filter(|report| report.broken.is_empty()).count();
         let mut outages: Vec<f64> = reports.iter().map(|report| report.outage.as_secs_f64()).collect();
         outages.sort_by(f64::total_cmp);
@@ -209,8 +223,6 @@ fn table(reports: &[Report], took: Duration) {
         let lost: usize = reports.iter().map(|report| report.lost).sum();
         println!("{name:46} {:>6} {kept:>6} {median:>10.2} {worst:>10.2} {lost:>6}", reports.len());
     }
-    let broken = reports.iter().filter(|report| !report.broken.is_empty()).count();
-    println!("{} schedules in {:.0} s, {broken} with a broken promise", reports.len(), took.as_secs_f64());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -84,7 +84,8 @@ impl Pair {
         self.vm(side).client.clone()
     }
 
-    /// The leader, if the pair is as it should be: one leader, and one follower that receives and applies.
+    /// The leader, if the pair is as it should be: one leader, and one follower that receives and applies, and in sync mode
+    /// has everything that was acknowledged.
     pub(crate) async fn leader(&self) -> Result<Side> {
         let (a, b) = tokio::join!(self.vms[0].client.status(), self.vms[1].client.status());
         let (a, b) = (a.context("A")?, b.context("B")?);
@@ -145,7 +146,8 @@ impl Pair {
 }
 
 fn leads(status: &Status) -> bool {
-    status.role == Role::Leader && !status.read_only && status.busy.is_none()
+    let is_redundant = status.semi_sync.as_ref().is_none_or(|sync| sync.in_sync || !sync.wanted);
+    status.role == Role::Leader && !status.read_only && status.busy.is_none() && is_redundant
 }
 
 fn follows(status: &Status) -> bool {
@@ -160,7 +162,9 @@ fn in_short(status: &Status) -> String {
     let channel = status.replication.as_ref().map(|channel| {
         format!(" receiver {:?} {:?} applier {}", channel.receiver, channel.receiver_error, channel.applier_running)
     });
-    format!("{} {writes}{busy}{} at {}", status.role, channel.unwrap_or_default(), status.gtid_executed)
+    let sync =
+        status.semi_sync.as_ref().filter(|sync| sync.wanted).map(|sync| format!(" {sync:?}")).unwrap_or_default();
+    format!("{} {writes}{busy}{sync}{} at {}", status.role, channel.unwrap_or_default(), status.gtid_executed)
 }
 
 /// The template of a data directory, shared by the VMs of a family as a director's VMs share it.

@@ -36,7 +36,7 @@ pub(crate) fn schedule(cell: Cell, seed: u64, lease: Duration) -> Schedule {
     let mut random = StdRng::seed_from_u64(seed);
     let order = order(&mut random, cell.errand, lease);
     // A promotion takes time; a fault that ends earlier only shows that it is refused.
-    let (short, middle) = if cell.errand == Errand::MakeLeader { (10, 20) } else { (45, 80) };
+    let (short, middle) = if cell.errand.is_for_a_lost_leader() { (10, 20) } else { (45, 80) };
     let duration = match random.random_range(0..100) {
         _ if cell.fault == Fault::Nothing => Duration::ZERO,
         chance if chance < short => between(&mut random, lease / 20, lease / 2),
@@ -48,9 +48,8 @@ pub(crate) fn schedule(cell: Cell, seed: u64, lease: Duration) -> Schedule {
 }
 
 fn order(random: &mut StdRng, errand: Errand, lease: Duration) -> Order {
-    match (errand, random.random_range(0..10)) {
-        // A promotion is what one asks for when something went wrong.
-        (Errand::MakeLeader, 0..8) | (_, 0..2) => Order::FaultFirst(between(random, Duration::ZERO, lease)),
+    match (errand.is_for_a_lost_leader(), random.random_range(0..10)) {
+        (true, 0..8) | (false, 0..2) => Order::FaultFirst(between(random, Duration::ZERO, lease)),
         (_, 2..6) => Order::AtLine(random.random_range(1..=5)),
         (_, _) => Order::ErrandFirst(between(random, Duration::ZERO, Duration::from_millis(150))),
     }

@@ -14,9 +14,10 @@ use tests::wait::until;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::cell::{Errand, Fault, Mode};
+use crate::cell::Errand;
 use crate::fault;
 use crate::pair::Pair;
+use crate::promise::{Happened, demanded, may_lose};
 use crate::saved;
 use crate::schedule::{Order, Schedule};
 
@@ -69,7 +70,7 @@ pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> 
     let begun = clients.now();
     until("the leader takes writes", LIMIT, || clients.acknowledged_by(leader, begun) >= ROWS).await?;
     let moment = clients.now();
-    let errand = happen(pair, &schedule, leader).await?;
+    let happened = happen(pair, &schedule, leader, || clients.now()).await?;
 
     let (end, helped) = settle(pair, &schedule).await;
     let mut broken = Vec::new();
@@ -80,17 +81,18 @@ pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> 
     }
     let history = clients.finish().await?;
     let is_spent = !matches!(end, End::Whole(_));
-    let (lost, verdict) = decide(pair, &schedule, &history, end).await?;
+    let (lost, verdict) = decide(pair, &schedule, &happened, &history, end).await?;
     broken.extend(verdict);
     let (outage, acknowledged) = (history.longest_gap_since(moment), history.acknowledged().count());
+    let errand = happened.errand;
     Ok(Report { schedule, broken, outage, acknowledged, lost, errand, helped, is_spent })
 }
 
 /// The fault and the errand, and the end of both.
-async fn happen(pair: &mut Pair, schedule: &Schedule, leader: Side) -> Result<String> {
+async fn happen(pair: &mut Pair, schedule: &Schedule, leader: Side, now: impl Fn() -> Duration) -> Result<Happened> {
     let ask = Ask { leader: pair.client(leader), follower: pair.client(leader.other()), errand: schedule.cell.errand };
     let (said, mut lines) = mpsc::unbounded_channel();
-    let running: JoinHandle<String>;
+    let running: JoinHandle<Ended>;
     match schedule.order {
         Order::FaultFirst(pause) => {
             fault::begin(pair, schedule.cell.fault, leader).await?;
@@ -115,8 +117,17 @@ async fn happen(pair: &mut Pair, schedule: &Schedule, leader: Side) -> Result<St
         }
     }
     tokio::time::sleep(schedule.duration).await;
+    let is_within_fault = running.is_finished();
     fault::end(pair)?;
-    running.await.context("wait for the errand")
+    let Ended { errand, is_refused } = running.await.context("wait for the errand")?;
+    Ok(Happened { errand, is_refused, is_within_fault, over: now() })
+}
+
+/// How an errand ended.
+struct Ended {
+    errand: String,
+    /// It changed nothing.
+    is_refused: bool,
 }
 
 /// An operator with an errand.
@@ -127,12 +138,14 @@ struct Ask {
 }
 
 impl Ask {
-    /// Run it; each line of progress is passed on. The answer is its end in words.
-    async fn run(self, said: mpsc::UnboundedSender<()>) -> String {
+    /// Run it; each line of progress is passed on.
+    async fn run(self, said: mpsc::UnboundedSender<()>) -> Ended {
         let steps = match self.errand {
             Errand::Nothing => Vec::new(),
             Errand::Switchover => vec![(&self.leader, Command::Switchover)],
             Errand::MakeLeader => vec![(&self.follower, Command::MakeLeader)],
+            Errand::Failover => vec![(&self.follower, Command::Failover)],
+            Errand::ForceMakeLeader => vec![(&self.follower, Command::ForceMakeLeader)],
             Errand::MakeReadOnly => {
                 vec![(&self.leader, Command::MakeReadOnly), (&self.follower, Command::MakeLeader)]
             }
@@ -145,11 +158,16 @@ impl Ask {
             });
             match tokio::time::timeout(ERRAND_LIMIT, running).await {
                 Ok(Ok(())) => {}
-                Ok(Err(cause)) => return format!("{}: {cause}", command.name()),
-                Err(_) => return format!("{} did not end", command.name()),
+                Ok(Err(cause)) => {
+                    let is_refused = matches!(cause, agent::client::Error::Refused(_));
+                    return Ended { errand: format!("{}: {cause}", command.name()), is_refused };
+                }
+                Err(_) => {
+                    return Ended { errand: format!("{} did not end", command.name()), is_refused: false };
+                }
             }
         }
-        "done".to_owned()
+        Ended { errand: "done".to_owned(), is_refused: false }
     }
 }
 
@@ -183,12 +201,19 @@ async fn settle(pair: &Pair, schedule: &Schedule) -> (End, bool) {
 }
 
 /// How many acknowledged rows are lost, and every promise that was not kept.
-async fn decide(pair: &Pair, schedule: &Schedule, history: &History, end: End) -> Result<(usize, Vec<String>)> {
+async fn decide(
+    pair: &Pair,
+    schedule: &Schedule,
+    happened: &Happened,
+    history: &History,
+    end: End,
+) -> Result<(usize, Vec<String>)> {
     let (leader, patience) = match end {
         End::Whole(leader) => (leader, LIMIT),
         End::Diverged(leader) => (leader, Duration::ZERO),
         End::InPieces(cause) => {
-            let mut broken: Vec<String> = two_leaders(history).iter().map(ToString::to_string).collect();
+            let broken = demanded(two_leaders(history), history, schedule, happened);
+            let mut broken: Vec<String> = broken.iter().map(ToString::to_string).collect();
             broken.push(format!("the pair does not come to itself: {cause:#}"));
             return Ok((0, broken));
         }
@@ -199,15 +224,10 @@ async fn decide(pair: &Pair, schedule: &Schedule, history: &History, end: End) -
     let mut kept_apart = &holdings[leader.other().index()].rows - &holdings[leader.index()].rows;
     kept_apart.extend(saved::rows(pair)?);
     let loss = if may_lose(schedule) { Loss::Reported(kept_apart) } else { Loss::Forbidden };
-    let mut broken = judge(history, &Ending { leader, holdings, loss });
+    let broken = judge(history, &Ending { leader, holdings, loss });
+    let mut broken = demanded(broken, history, schedule, happened);
     if matches!(end, End::Diverged(_)) {
         broken.retain(|broken| !matches!(broken, Broken::Different { .. }));
     }
     Ok((lost, broken.iter().map(ToString::to_string).collect()))
-}
-
-/// Only a promotion without the old leader may lose anything, and only in async mode; what is lost is on the old leader.
-fn may_lose(schedule: &Schedule) -> bool {
-    let is_unplanned = matches!(schedule.cell.errand, Errand::MakeLeader | Errand::MakeReadOnly);
-    schedule.cell.mode == Mode::Async && is_unplanned && schedule.cell.fault != Fault::Nothing
 }

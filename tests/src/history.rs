@@ -109,6 +109,14 @@ impl History {
         self.attempts.iter().filter(|attempt| attempt.is_acknowledged())
     }
 
+    /// What began after `moment`.
+    #[must_use]
+    pub fn since(&self, moment: Duration) -> History {
+        let attempts = self.attempts.iter().filter(|attempt| attempt.began >= moment);
+        let samples = self.samples.iter().filter(|sample| sample.began >= moment);
+        History { attempts: attempts.cloned().collect(), samples: samples.copied().collect() }
+    }
+
     /// The end of the first acknowledged attempt that began after `moment`.
     #[must_use]
     pub fn first_acknowledgement_after(&self, moment: Duration) -> Option<Duration> {
