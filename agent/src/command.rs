@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::busy::Raised;
-use crate::leadership;
+use crate::leadership::{self, Turn};
 use crate::report::{Report, sentence};
 use crate::topology::{self, Admission, Observed, Peer, Refusal, Run, Side, Step};
 
@@ -160,7 +160,8 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
         Step::Lead(Side::Me) => lead(agent, report).await,
         Step::Lead(Side::Peer) => Ok(agent.pair()?.client.lead(|line| report.say(line)).await?),
         Step::Demote => {
-            let measures = demotion::demote(agent).await.context("failed to set local node read-only")?;
+            let measures =
+                demotion::demote(agent, Turn::OfAnOperator).await.context("failed to set local node read-only")?;
             measures.into_iter().for_each(|measure| report.say(measure));
             run.has_demoted = true;
             Ok(())

@@ -4,7 +4,8 @@
 //! follows from it.
 //!
 //! ```text
-//! the epoch is this server's     lease held, nothing lacks -> Open           laid down -> Stay
+//! the epoch is this server's     lease held, nothing lacks -> Open           laid down -> Stay;
+//!                                                                               for the other one -> TakeBack when that has failed
 //! the epoch is the other one's   it is writable -> Follow, with what only this server has saved first; else Wait
 //! a later epoch is heard of      -> Adopt it (closed first), then as above
 //! nobody's                       Stay until an operator chooses
@@ -23,6 +24,8 @@ pub(crate) struct Situation {
     pub(crate) led: u64,
     /// The lease, or that there is no witness and so no lease.
     pub(crate) may_write: bool,
+    /// The leadership was this server's and was laid down for the other one.
+    pub(crate) has_yielded: bool,
     pub(crate) me: Server,
     pub(crate) peer: Peer,
 }
@@ -34,6 +37,8 @@ pub(crate) enum Recovery {
     Keep,
     /// Become writable: the leadership is this server's.
     Open,
+    /// Be chosen again: the other server, for which this one laid its leadership down, did not take it.
+    TakeBack,
     /// Turn read-only: it is not.
     Close,
     /// Agree to a later epoch.
@@ -89,10 +94,7 @@ fn later_epoch(me: &Server, other: &Server) -> Recovery {
 fn as_leader(situation: &Situation) -> Recovery {
     let Situation { record, me, peer, may_write, .. } = situation;
     if record.is_vacant {
-        return match me.is_writable {
-            true => Recovery::Close,
-            false => Recovery::Stay("its leadership was laid down; run make-leader on the server that is to lead"),
-        };
+        return laid_down(situation);
     }
     if me.is_writable {
         let has_source = me.channel.as_ref().is_some_and(Channel::is_stopped_without_error);
@@ -118,6 +120,20 @@ fn as_leader(situation: &Situation) -> Recovery {
             Recovery::Stay("its promotion was cut off before everything was applied; run make-leader again")
         }
         Peer::None | Peer::Silent { .. } | Peer::Answers(_) => Recovery::Open,
+    }
+}
+
+/// Who was chosen since says so, or the voters do; so the other one needs no more time than it is busy.
+fn laid_down(situation: &Situation) -> Recovery {
+    if situation.me.is_writable {
+        return Recovery::Close;
+    }
+    match (situation.has_yielded, &situation.peer) {
+        (false, _) => Recovery::Stay("its leadership was laid down; run make-leader on the server that is to lead"),
+        (true, Peer::Answers(other)) if other.busy.is_some() || other.is_writable => {
+            Recovery::Wait("its leadership was laid down for the other server, which works on it")
+        }
+        (true, Peer::None | Peer::Silent { .. } | Peer::Answers(_)) => Recovery::TakeBack,
     }
 }
 
@@ -156,7 +172,7 @@ fn as_follower(situation: &Situation) -> Recovery {
 mod tests {
     use super::*;
     use crate::topology::{following, server, writable};
-    use agent::api::Receiver;
+    use agent::api::{Activity, Receiver};
 
     const EPOCH: u64 = 3;
 
@@ -169,7 +185,7 @@ mod tests {
     }
 
     fn situation(me: Server, peer: Peer) -> Situation {
-        Situation { record: me.record.clone(), led: 0, may_write: true, me, peer }
+        Situation { record: me.record.clone(), led: 0, may_write: true, has_yielded: false, me, peer }
     }
 
     fn silent() -> Peer {
@@ -207,6 +223,28 @@ mod tests {
 
         assert!(matches!(recovery(&situation(me.clone(), silent())), Recovery::Stay(_)));
         assert_eq!(recovery(&situation(writable(me), silent())), Recovery::Close);
+    }
+
+    #[test]
+    fn a_leadership_that_was_laid_down_for_the_other_server_comes_back_when_that_one_did_not_take_it() {
+        let mut me = agreed(server(0, "0-1-5"), EPOCH, "mysql/0");
+        me.record.is_vacant = true;
+        let other = || agreed(server(1, "0-1-5"), EPOCH, "mysql/0");
+        let busy = Server { busy: Some(Activity::Recovery), ..other() };
+        let chosen = agreed(other(), EPOCH + 1, "mysql/1");
+
+        for (peer, expected) in [
+            (silent(), "TakeBack"),
+            (Peer::Answers(other()), "TakeBack"),
+            (Peer::Answers(busy), "Wait"),
+            (Peer::Answers(writable(other())), "Wait"),
+            (Peer::Answers(chosen), "Adopt"),
+        ] {
+            let found = recovery(&Situation { has_yielded: true, ..situation(me.clone(), peer.clone()) });
+            assert!(format!("{found:?}").starts_with(expected), "{found:?} for {peer:?}");
+        }
+        let open = Situation { has_yielded: true, ..situation(writable(me), silent()) };
+        assert_eq!(recovery(&open), Recovery::Close);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod campaign;
 mod keeper;
+mod kept;
 mod promise;
 
 use std::path::PathBuf;
@@ -15,15 +16,15 @@ use std::time::Duration;
 use agent::client::VoterClient;
 use agent::quorum::{Answer, Ballot, Lease, Record, Release, Renewal, Voter};
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::clock;
 use crate::instance::Instance;
-use crate::mysqld::{remove_file_if_there, write_durably};
+use crate::mysqld::write_durably;
 
 pub(crate) use campaign::{Poll, campaign, force, poll};
 pub(crate) use keeper::{close_now, keep_lease, lease_for_opening, release_to_others, watch_lease};
+use kept::Kept;
 use promise::Promise;
 
 /// A leader that was chosen by nobody takes an epoch that nobody who is out of reach can have come to.
@@ -48,26 +49,24 @@ pub(crate) struct Leadership {
     pub(crate) gate: tokio::sync::Mutex<()>,
 }
 
+/// Who acts next when a leadership is laid down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    OfTheOther,
+    OfAnOperator,
+}
+
 /// Another voter.
 pub(crate) struct Other {
     pub(crate) client: VoterClient,
     pub(crate) is_witness: bool,
 }
 
-/// What is kept on the disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    record: Record,
-    /// The last epoch in which this server may have been writable, and has not followed since.
-    led: u64,
-    #[serde(default)]
-    promise: Promise,
-}
-
 #[derive(Clone)]
 struct State {
     voter: Voter,
     led: u64,
+    yielded: u64,
     lease: Lease,
     is_open: bool,
     /// A human took the place of the other voters, until one of them confirms.
@@ -85,7 +84,7 @@ impl Leadership {
     /// What was kept. A file that is there and cannot be read stops the agent: a vote that is forgotten could be given twice.
     pub(crate) fn new(instance: &Instance) -> Result<Leadership> {
         let file = instance.store().join("leadership.json");
-        let kept = read(&file)?;
+        let kept = Kept::read(&file)?;
         let pair = instance.pair.as_ref();
         let lease = pair.map_or(Duration::ZERO, |pair| pair.lease);
         let mut others = Vec::new();
@@ -100,6 +99,7 @@ impl Leadership {
         let state = State {
             voter: Voter::started(kept.record, clock::now()),
             led: kept.led,
+            yielded: kept.yielded,
             lease: Lease::new(lease),
             // A server that an earlier agent has left may be writable.
             is_open: true,
@@ -129,6 +129,12 @@ impl Leadership {
 
     pub(crate) fn led(&self) -> u64 {
         self.state().led
+    }
+
+    /// This server laid its leadership down for the other one, and not because an operator wants nobody to lead.
+    pub(crate) fn has_yielded(&self) -> bool {
+        let state = self.state();
+        state.yielded == state.voter.record().epoch
     }
 
     /// The epoch that is this server's, where one is.
@@ -231,8 +237,12 @@ impl Leadership {
     }
 
     /// This server, which is closed, does not write under its epoch again.
-    pub(crate) fn lay_down(&self) -> Result<Option<Release>> {
+    pub(crate) fn lay_down(&self, whose_turn: Turn) -> Result<Option<Release>> {
         self.change(|me, state, now| {
+            state.yielded = match whose_turn {
+                Turn::OfTheOther => me.owned(state).unwrap_or(state.yielded),
+                Turn::OfAnOperator => 0,
+            };
             let release = Release { epoch: me.owned(state)?, leader: me.me.clone() };
             state.voter.release(&release, now);
             state.lease.lost();
@@ -318,8 +328,12 @@ impl Leadership {
         let mut state = self.state();
         let mut changed = state.clone();
         let done = act(self, &mut changed, clock::now());
-        let kept =
-            |state: &State| Kept { record: state.voter.record().clone(), led: state.led, promise: state.promise };
+        let kept = |state: &State| Kept {
+            record: state.voter.record().clone(),
+            led: state.led,
+            yielded: state.yielded,
+            promise: state.promise,
+        };
         if kept(&changed) != kept(&state) {
             let text = serde_json::to_string(&kept(&changed)).context("write what this agent agreed to")?;
             write_durably(&self.file, &text)?;
@@ -330,20 +344,5 @@ impl Leadership {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn read(file: &std::path::Path) -> Result<Kept> {
-    // What a crash left half written was seen by nobody.
-    remove_file_if_there(&file.with_extension("new"))?;
-    match std::fs::read_to_string(file) {
-        Ok(text) => serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} holds what this agent agreed to and cannot be read; put it back from the other server's status",
-                file.display()
-            )
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Kept::default()),
-        Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
     }
 }

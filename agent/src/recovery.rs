@@ -8,7 +8,7 @@ use agent::api::{Activity, Receiver};
 use anyhow::{Context, Result};
 
 use crate::agent::Agent;
-use crate::command::{follow, open};
+use crate::command::{follow, lead, open};
 use crate::fence::{self, Recovery, Situation};
 use crate::leadership::close_now;
 use crate::mysql::Facts;
@@ -46,7 +46,9 @@ pub(crate) async fn look_after(agent: Arc<Agent>) {
 async fn look(agent: &Agent, said: &mut String) -> Duration {
     let (text, pause) = match recover(agent).await {
         Ok(Recovery::Keep) => (String::new(), LOOK_NOW_AND_THEN),
-        Ok(Recovery::Open | Recovery::Close | Recovery::Adopt(_)) => (String::new(), Duration::ZERO),
+        Ok(Recovery::Open | Recovery::TakeBack | Recovery::Close | Recovery::Adopt(_)) => {
+            (String::new(), Duration::ZERO)
+        }
         Ok(Recovery::ForgetSource | Recovery::CatchUp | Recovery::Resume | Recovery::Follow | Recovery::Rejoin) => {
             (String::new(), LOOK_AGAIN)
         }
@@ -73,8 +75,14 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
     let peer = agent.look_at_peer().await?;
     let me = agent.own_server().await?;
     let leadership = &agent.leadership;
-    let situation =
-        Situation { record: leadership.record(), led: leadership.led(), may_write: leadership.may_write(), me, peer };
+    let situation = Situation {
+        record: leadership.record(),
+        led: leadership.led(),
+        may_write: leadership.may_write(),
+        has_yielded: leadership.has_yielded(),
+        me,
+        peer,
+    };
     let recovery = fence::recovery(&situation);
     carry_out(agent, &recovery, &situation.peer).await?;
     Ok(recovery)
@@ -108,6 +116,9 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
     match recovery {
         Recovery::Keep | Recovery::Wait(_) | Recovery::Stay(_) => Ok(()),
         Recovery::Open => become_writable(agent).await,
+        Recovery::TakeBack => lead(agent, &Report::to_nobody())
+            .await
+            .context("lead again, as the other server did not take the leadership"),
         Recovery::Close => {
             close_now(agent).await;
             Ok(())

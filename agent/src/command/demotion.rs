@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::LOOK_AGAIN;
 use crate::agent::Agent;
-use crate::leadership;
+use crate::leadership::{self, Turn};
 use crate::mysql::Cut;
 use crate::report::sentence;
 
@@ -20,8 +20,8 @@ const USERS_LIMIT: Duration = Duration::from_secs(1);
 const LOOKS: usize = 5;
 
 /// Make this server read-only, lay its leadership down and cut its sessions; says what was done to whom for that. It does not
-/// come back writable by itself.
-pub(super) async fn demote(agent: &Agent) -> Result<Vec<String>> {
+/// come back writable by itself, unless it is the other server's turn, and that one does not use it.
+pub(super) async fn demote(agent: &Agent, whose_turn: Turn) -> Result<Vec<String>> {
     let _closing = agent.closing.begin();
     let mut measures = Vec::new();
     match close_measured(agent, &mut measures).await {
@@ -34,7 +34,7 @@ pub(super) async fn demote(agent: &Agent) -> Result<Vec<String>> {
             measures.push(measure);
         }
     }
-    if let Some(release) = agent.leadership.lay_down()? {
+    if let Some(release) = agent.leadership.lay_down(whose_turn)? {
         leadership::release_to_others(agent, &release).await;
     }
     Ok(measures)

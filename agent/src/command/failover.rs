@@ -10,15 +10,16 @@ use super::LOOK_AGAIN;
 use super::demotion::demote;
 use super::follow::Waiting;
 use crate::agent::Agent;
+use crate::leadership::Turn;
 use crate::report::{Report, sentence};
 use crate::topology::Peer;
 
 /// An old leader that must be copied to first takes longer, and does not need this command for it.
 const REJOIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Turn read-only for the peer, which is to lead.
+/// Turn read-only for the peer, which is to lead. Should the peer or its agent fall before it does, this server goes on.
 pub(crate) async fn yield_leadership(agent: &Agent, report: &Report) -> Result<()> {
-    demote(agent).await?.into_iter().for_each(|measure| report.say(measure));
+    demote(agent, Turn::OfTheOther).await?.into_iter().for_each(|measure| report.say(measure));
     report.say(format!("{} is read-only", agent.instance.name()));
     Ok(())
 }

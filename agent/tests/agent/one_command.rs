@@ -68,3 +68,20 @@ async fn a_failover_to_a_follower_that_is_not_ready_leaves_the_leader_alone() {
     assert!(refusal.contains("is not ready to take over"), "{refusal}");
     assert_eq!(first.until_up().await.role, Role::Leader);
 }
+
+#[tokio::test]
+async fn a_leader_that_yielded_to_a_failover_which_was_cut_off_leads_again_by_itself() {
+    let (first, second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+
+    first.client.yield_leadership(|_| {}).await.unwrap();
+
+    first.until("the leader again", |status| status.role == Role::Leader && !status.read_only).await;
+    first.sql("INSERT INTO d.t VALUES (2)").await;
+    in_step(&first, &second).await;
+    // An operator's word stays.
+    run(&first, Command::MakeReadOnly).await.unwrap();
+    run(&second, Command::MakeLeader).await.unwrap();
+    assert!(first.status().await.unwrap().read_only);
+}
