@@ -126,11 +126,14 @@ impl Agent {
         Ok(!self.closing.is_on() && self.database.is_writable().await?)
     }
 
-    /// A server that does not run is not writable. One that this agent has not found or started yet may run.
-    pub(crate) fn forget_a_server_that_ended(&self) {
-        if self.mysqld.is_not_running() {
+    /// A server that does not run is not writable. One that this agent has not found or started yet may run. Says whether it
+    /// was open.
+    pub(crate) fn forget_a_server_that_ended(&self) -> bool {
+        let was_open = self.mysqld.is_not_running() && self.leadership.is_open();
+        if was_open {
             self.leadership.closed();
         }
+        was_open
     }
 
     pub(crate) async fn status(&self) -> Result<Status> {

@@ -22,6 +22,7 @@
 //! | `POST /v1/steps/yield` | | events: this server, which led, is read-only and has laid its leadership down |
 //! | `POST /v1/steps/receive` | [`Position`] | events: this server has received every transaction of the position |
 //! | `POST /v1/steps/prepare-promotion` | [`Position`] | 200 [`Ticket`]: everything of the position is applied |
+//! | `POST /v1/steps/succeed` | [`Succession`] | 200 [`Successor`]: the leader's server is dead, and this follower is fit to be promoted |
 //! | `POST /v1/steps/promote` | [`Promotion`] | 200 `{}`: this server was a follower and is the writable leader now |
 //! | `GET /v1/backup` | | 200, a physical backup of the data as `mbstream` |
 //!
@@ -45,7 +46,7 @@ use crate::quorum::Record;
 pub use inspection::{Inspection, Verdict};
 pub use saved::Saved;
 pub use semi_sync::SemiSync;
-pub use steps::{Follow, Position, Promotion, Ticket};
+pub use steps::{Follow, Position, Promotion, Succession, Successor, Ticket};
 
 /// The port of the agent's HTTP API.
 pub const PORT: u16 = 8008;
@@ -131,7 +132,7 @@ pub enum Activity {
     Command(Command),
     /// A step of a command that runs on the peer.
     PeerCommand,
-    /// After a start of the server: becoming what this server was before.
+    /// After a start or the end of the server: becoming what this server was before, or having a successor.
     Recovery,
 }
 

@@ -1,8 +1,10 @@
 //! The follower looks whether its leader is gone (`automatic/decision.rs` says when), recommends what to do, and does it by
-//! itself where the plan says `failover: automatic`. What it then runs is `make-leader`, with all of its checks.
+//! itself where the plan says `failover: automatic`. What it then runs is `make-leader`, with all of its checks. A leader whose
+//! server has died under it does not wait to be missed (`automatic/succession.rs`).
 
 mod decision;
 mod memory;
+mod succession;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::mysqld::State;
 use crate::report::{Report, sentence};
 use decision::{Decision, Evidence, Past, PeerSign, Plan, decide, patience};
 use memory::Memory;
+pub(crate) use succession::{accept, offer};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_CLOSELY: Duration = Duration::from_millis(100);
@@ -37,12 +40,16 @@ pub(crate) struct Automatic {
     recommendation: Mutex<Option<String>>,
     /// Why a failover is under way.
     reason: Mutex<Option<String>>,
+    /// Why the promotion with this ticket is one that nobody asked for.
+    succession: Mutex<Option<(u64, String)>>,
+    started: Duration,
 }
 
 impl Automatic {
     pub(crate) fn new(instance: &Instance) -> Result<Automatic> {
         let memory = Memory::new(instance.store().join("automatic.json"))?;
-        Ok(Automatic { memory, recommendation: Mutex::default(), reason: Mutex::default() })
+        let (recommendation, reason, succession) = Default::default();
+        Ok(Automatic { memory, recommendation, reason, succession, started: clock::now() })
     }
 
     /// What a human should do about a leader that is gone.
@@ -55,6 +62,16 @@ impl Automatic {
         if let Err(error) = self.memory.acknowledge() {
             tracing::warn!("automatic failover stays held back: {}", sentence(&error));
         }
+    }
+
+    fn set_succession(&self, ticket: u64, why: String) {
+        *self.succession.lock().unwrap_or_else(PoisonError::into_inner) = Some((ticket, why));
+    }
+
+    /// Why the promotion with this ticket is one that nobody asked for, where it is.
+    pub(crate) fn succession(&self, ticket: u64) -> Option<String> {
+        let succession = self.succession.lock().unwrap_or_else(PoisonError::into_inner).take();
+        succession.filter(|(of, _)| *of == ticket).map(|(_, why)| why)
     }
 
     fn recommend(&self, sentence: Option<String>) {
@@ -74,7 +91,6 @@ impl Automatic {
 
 /// What the last look left.
 struct Sight {
-    started: Duration,
     /// When the newest heartbeat was written, by the two wall clocks and this monotonic one, and when it came.
     written: Option<f64>,
     came: Duration,
@@ -92,8 +108,7 @@ impl Sight {
 /// Look after the leader for as long as the agent runs.
 pub(crate) async fn watch_leader(agent: Arc<Agent>) {
     let Some(pair) = &agent.instance.pair else { return };
-    let now = clock::now();
-    let mut sight = Sight { started: now, written: None, came: now };
+    let mut sight = Sight { written: None, came: clock::now() };
     loop {
         let pause = match look(&agent, pair, &mut sight).await {
             Ok(pause) => pause,
@@ -138,7 +153,7 @@ async fn look(agent: &Arc<Agent>, pair: &Pair, sight: &mut Sight) -> Result<Dura
         is_in_sync: agent.leadership.record().in_sync,
         poll,
         applier_error: applier_error(&channel),
-        past: past(agent, &signs, sight),
+        past: past(agent, &signs),
     };
     match decide(&evidence) {
         Decision::Nothing => agent.automatic.recommend(None),
@@ -184,9 +199,9 @@ fn applier_error(channel: &crate::mysql::Channel) -> Option<String> {
     })
 }
 
-fn past(agent: &Agent, signs: &Signs, sight: &Sight) -> Past {
+fn past(agent: &Agent, signs: &Signs) -> Past {
     Past {
-        since_start: clock::now().saturating_sub(sight.started),
+        since_start: clock::now().saturating_sub(agent.automatic.started),
         failovers: agent.automatic.memory.ages(&signs.failovers),
         has_followed: signs.heartbeat_epoch == Some(agent.leadership.record().epoch),
         // A follower that is not connected is looked at by its recovery all the time.
@@ -224,9 +239,18 @@ async fn fail_over(agent: &Arc<Agent>, why: &str) -> Result<()> {
     Ok(())
 }
 
+/// As [`note_promotion`], of one that the dead leader's agent asked for. It counts as a failover from here on.
+pub(crate) fn note_succession(agent: &Agent, why: &str) {
+    if let Err(error) = agent.automatic.memory.begin() {
+        tracing::warn!("this failover is not remembered: {}", sentence(&error));
+    }
+    agent.automatic.recommend(None);
+    note_promotion(agent, ("automatic", why));
+}
+
 /// Have the history say who led in whose place, and why; `asked` is what brought it about where nobody failed over
 /// automatically. Not waited for: the applications write already.
-pub(crate) fn note_promotion(agent: &Agent, asked: (&'static str, &'static str)) {
+pub(crate) fn note_promotion(agent: &Agent, asked: (&'static str, &str)) {
     let (Some(pair), Some(epoch)) = (&agent.instance.pair, agent.leadership.own_epoch()) else { return };
     let reason = agent.automatic.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let (kind, why) = match reason {

@@ -12,8 +12,8 @@ use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, Response, St
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    Command, Event, Follow, Inspection, PORT, Position, Problem, Promotion, Status, Ticket, User, UserMade,
-    certificate_name,
+    Command, Event, Follow, Inspection, PORT, Position, Problem, Promotion, Status, Succession, Successor, Ticket,
+    User, UserMade, certificate_name,
 };
 use crate::config::Tls;
 
@@ -152,6 +152,14 @@ impl Client {
     /// It is not there in time, or nobody answers.
     pub async fn prepare_promotion(&self, position: &Position) -> Result<Ticket, Error> {
         self.json(self.http.post(self.url("/v1/steps/prepare-promotion")).json(position)).await
+    }
+
+    /// Ask this follower to take the place of the caller's server, which has died.
+    ///
+    /// # Errors
+    /// It is not fit, or nobody answers.
+    pub async fn succeed(&self, succession: &Succession) -> Result<Successor, Error> {
+        self.json(self.http.post(self.url("/v1/steps/succeed")).json(succession)).await
     }
 
     /// Promote this follower. The caller has made the old leader read-only.

@@ -24,6 +24,7 @@ use crate::topology::{self, Admission, Observed, Peer, Refusal, Run, Side, Step}
 pub(crate) use failover::yield_leadership;
 pub(crate) use follow::{follow, receive};
 pub(crate) use promotion::{lead, open, prepare_promotion, promote};
+pub(crate) use switchover::{Retaken, take_back};
 
 /// Everything that waits for replication waits this long.
 pub(crate) const REPLICATION_LIMIT: Duration = Duration::from_secs(300);

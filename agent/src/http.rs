@@ -8,7 +8,9 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::api::{Activity, Command, Follow, Inspection, Position, Promotion, Status, Ticket, User, UserMade};
+use agent::api::{
+    Activity, Command, Follow, Inspection, Position, Promotion, Status, Succession, Successor, Ticket, User, UserMade,
+};
 use agent::quorum::{Answer as Vote, Ballot, Release, Renewal};
 use axum::Json;
 use axum::Router;
@@ -26,7 +28,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::report::{Report, sentence};
-use crate::{command, inspection, metrics, seed, users};
+use crate::{automatic, command, inspection, metrics, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
 pub(crate) use tls::{listen, serve};
 
@@ -47,6 +49,7 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/steps/yield", post(yield_leadership))
         .route("/v1/steps/receive", post(receive))
         .route("/v1/steps/prepare-promotion", post(prepare_promotion))
+        .route("/v1/steps/succeed", post(succeed))
         .route("/v1/steps/promote", post(promote))
         .route("/v1/backup", get(backup))
         .route("/v1/voter/renew", post(renew))
@@ -156,6 +159,11 @@ where
 async fn prepare_promotion(State(agent): Shared, Parsed(position): Parsed<Position>) -> Answer<Ticket> {
     let _raised = raise(&agent, Activity::PeerCommand).await?;
     command::prepare_promotion(&agent, &position).await.map(Json).map_err(|error| Failure::refused(&error))
+}
+
+async fn succeed(State(agent): Shared, Parsed(succession): Parsed<Succession>) -> Answer<Successor> {
+    let _raised = raise(&agent, Activity::PeerCommand).await?;
+    automatic::accept(&agent, &succession).await.map(Json).map_err(|error| Failure::refused(&error))
 }
 
 async fn promote(State(agent): Shared, Parsed(promotion): Parsed<Promotion>) -> Answer<Value> {

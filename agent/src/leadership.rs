@@ -250,10 +250,10 @@ impl Leadership {
         })
     }
 
-    /// This server, which is closed, gives its leadership to `successor`: the epoch of that.
+    /// This server gives its leadership to `successor`, if it is closed: the epoch of that.
     pub(crate) fn hand_over(&self, successor: &str) -> Result<u64> {
         let handed = self.change(|me, state, now| {
-            let epoch = me.owned(state)?;
+            let epoch = me.owned(state).filter(|_| !state.is_open)?;
             let lease_ms = u64::try_from(me.lease.as_millis()).unwrap_or(u64::MAX);
             state.voter.release(&Release { epoch, leader: me.me.clone() }, now);
             state.voter.vote(&Ballot { epoch: epoch + 1, leader: successor.into(), is_canvass: false }, now);
@@ -263,7 +263,7 @@ impl Leadership {
             state.lease.lost();
             Some(epoch + 1)
         })?;
-        handed.context("another server was chosen to lead meanwhile")
+        handed.context("this server was opened, or another one was chosen to lead meanwhile")
     }
 
     /// The leader, which has closed, gave its leadership to this server, under a ticket that was issued at `issued`: the lease

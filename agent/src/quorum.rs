@@ -23,6 +23,8 @@
 //!   a connection that was made before that, and only if that time has not come when the guard knows of it.
 //! - A candidate goes by votes, not by a canvass, and its own vote comes last and waits like any other. The old leader's vote
 //!   (not its answer to a canvass) is the release of the epoch that the own record had when the ballot was sent.
+//! - A leadership is given away only in the moment in which the own server is closed, also where it was offered because that
+//!   server was dead: it may have been started and opened since.
 //! - An epoch that another voter gave to the own server is the own server's only with the own vote.
 //! - A leader opens only with a lease; an answer counts for the epoch that was asked about, and a ticket for one promotion.
 

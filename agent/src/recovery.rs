@@ -8,6 +8,7 @@ use agent::api::{Activity, Receiver};
 use anyhow::{Context, Result};
 
 use crate::agent::Agent;
+use crate::automatic;
 use crate::command::{follow, lead, open};
 use crate::fence::{self, Recovery, Situation};
 use crate::leadership::close_now;
@@ -25,15 +26,20 @@ const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(5);
 pub(crate) async fn look_after(agent: Arc<Agent>) {
     let mut state = agent.mysqld.watch();
     let mut said = String::new();
+    let mut was_up = false;
     loop {
         let is_up = matches!(*state.borrow_and_update(), State::Up(_));
         let pause = match is_up {
             true => look(&agent, &mut said).await,
             false => {
-                agent.forget_a_server_that_ended();
+                // Here, so that nobody opens the server meanwhile.
+                if agent.forget_a_server_that_ended() && was_up {
+                    automatic::offer(&agent).await;
+                }
                 LOOK_NOW_AND_THEN
             }
         };
+        was_up = is_up;
         tokio::select! {
             changed = state.changed() => if changed.is_err() { return },
             () = agent.leadership.changed.notified() => {}

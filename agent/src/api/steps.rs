@@ -29,6 +29,27 @@ pub struct Ticket {
     pub instance: String,
 }
 
+/// `POST /v1/steps/succeed`: the question of a leader whose server has died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Succession {
+    /// The epoch of that leader.
+    pub epoch: u64,
+    /// The follower has received every transaction that was acknowledged.
+    pub in_sync: bool,
+}
+
+/// The answer of a follower that is fit to take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successor {
+    /// As in [`Ticket`].
+    pub ticket: u64,
+    /// Who takes over, as `group/id`.
+    pub instance: String,
+    /// Everything that it has received, which is applied.
+    pub received: String,
+}
+
 /// `POST /v1/steps/promote`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
 use crate::agent::Agent;
-use crate::automatic::note_promotion;
+use crate::automatic::{note_promotion, note_succession};
 use crate::busy::Raised;
 use crate::clock;
 use crate::instance::Sync;
@@ -145,6 +145,7 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     let ends = Instant::now() + limit;
     let issued = agent.leadership.redeem_ticket(promotion.ticket);
     let issued = issued.context("the right to this promotion is void; run switchover again")?;
+    let succession = agent.automatic.succession(promotion.ticket);
     let wanted = &promotion.position.gtid;
     ensure!(
         agent.database.wait_until_applied(wanted, limit).await?,
@@ -164,7 +165,10 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     agent.tasks.spawn(async move {
         let settled = async {
             settling.database.forget_replication().await?;
-            note_promotion(&settling, ("planned", "the leader handed over"));
+            match succession {
+                Some(why) => note_succession(&settling, &why),
+                None => note_promotion(&settling, ("planned", "the leader handed over")),
+            }
             settling.database.start_events().await
         };
         if let Err(error) = settled.await {

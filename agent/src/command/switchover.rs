@@ -27,6 +27,15 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(5_000);
 const UNDO_LIMIT: Duration = Duration::from_secs(30);
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
+/// What became of a leadership that was given away.
+pub(crate) enum Retaken {
+    /// The follower was not promoted and cannot be any more.
+    IsOurs,
+    /// The follower leads.
+    IsTheirs,
+    Unknown,
+}
+
 pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
     let peer = agent.pair()?;
     // Caught up to here before anything is stopped: the outage then only waits for what is written meanwhile.
@@ -69,25 +78,15 @@ async fn promote_follower(agent: &Agent, right: &Ticket) -> Result<()> {
 
 /// Open this server again, unless the follower was promoted.
 async fn undo(agent: &Agent, cause: anyhow::Error, report: &Report) -> Result<()> {
-    let waiting = Waiting::new(UNDO_LIMIT);
-    loop {
-        let why = match leadership::campaign(agent, report).await {
-            Ok(()) => break,
-            Err(error) => sentence(&error),
-        };
-        if let Ok(Peer::Answers(peer)) = agent.look_at_peer().await
-            && peer.is_writable
-        {
-            return Ok(());
-        }
-        tracing::warn!("the follower does not give its promotion up: {why}");
-        if !waiting.go_on() {
+    match take_back(agent, report).await {
+        Retaken::IsOurs => {}
+        Retaken::IsTheirs => return Ok(()),
+        Retaken::Unknown => {
             return Err(cause.context(
                 "the follower does not answer, so it is not known which server leads; this one stays read-only. When the \
                  follower is back, run configure-leader-follower. Cause",
             ));
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
     // The follower cannot become writable any more; what it has now is all that it ever had as a leader.
     match agent.look_at_peer().await? {
@@ -96,6 +95,27 @@ async fn undo(agent: &Agent, cause: anyhow::Error, report: &Report) -> Result<()
              stays read-only too. Run configure-leader-follower. Cause",
         )),
         Peer::None | Peer::Silent { .. } | Peer::Answers(_) => reopen(agent, &cause).await,
+    }
+}
+
+/// Have the leadership back that was given away, unless the follower was promoted.
+pub(crate) async fn take_back(agent: &Agent, report: &Report) -> Retaken {
+    let waiting = Waiting::new(UNDO_LIMIT);
+    loop {
+        let why = match leadership::campaign(agent, report).await {
+            Ok(()) => return Retaken::IsOurs,
+            Err(error) => sentence(&error),
+        };
+        if let Ok(Peer::Answers(peer)) = agent.look_at_peer().await
+            && peer.is_writable
+        {
+            return Retaken::IsTheirs;
+        }
+        tracing::warn!("the follower does not give its promotion up: {why}");
+        if !waiting.go_on() {
+            return Retaken::Unknown;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -133,3 +133,71 @@ async fn without_being_told_to_the_follower_only_says_what_to_do() {
     run(&second, Command::MakeLeader).await.unwrap();
     second.until_number("SELECT COUNT(*) FROM replication_monitoring.failovers WHERE kind='manual'", 1).await;
 }
+
+#[tokio::test]
+async fn a_dead_server_with_a_living_agent_is_replaced_at_once_and_comes_back_as_the_follower() {
+    let (first, second) = pair(&lossy()).await;
+
+    let took = take_over(&first, &second).await;
+
+    println!("written {} ms after the death of the leader's server", took.as_millis());
+    assert!(took < LEASE, "{took:?}");
+    let why = "SELECT COUNT(*) FROM replication_monitoring.failovers WHERE kind='automatic' AND why LIKE '%has died%'";
+    second.until_number(why, 1).await;
+    first.until("a follower", |status| status.role == Role::Follower).await;
+    in_step(&second, &first).await;
+    assert_eq!(first.number("SELECT COUNT(*) FROM d.t").await, 3);
+
+    // The other one does not do the same so soon: the server starts again and goes on to lead.
+    let epoch = second.status().await.unwrap().record.epoch;
+    first.until_number(&format!("SELECT COUNT(*) FROM replication_monitoring.heartbeat WHERE epoch={epoch}"), 1).await;
+    second.kill_server();
+    second.until_logged("has no successor").await;
+    second.until_logged("because the last automatic failover was").await;
+    second.until("a leader", |status| status.role == Role::Leader).await;
+    in_step(&second, &first).await;
+}
+
+#[tokio::test]
+async fn a_dead_server_is_replaced_at_once_in_sync_mode_too() {
+    let (first, second) = pair(&json!({"failover": "automatic", "replication_mode": "semi-sync"})).await;
+    first.until("sync", |status| status.semi_sync.as_ref().is_some_and(|sync| sync.in_sync)).await;
+
+    let took = take_over(&first, &second).await;
+
+    println!("written {} ms after the death of the leader's server", took.as_millis());
+    assert!(took < LEASE, "{took:?}");
+    first.until("a follower", |status| status.role == Role::Follower).await;
+    second.until("sync", |status| status.semi_sync.as_ref().is_some_and(|sync| sync.in_sync)).await;
+}
+
+#[tokio::test]
+async fn a_dead_server_starts_again_where_its_follower_is_not_fit() {
+    let (first, second) = pair(&lossy()).await;
+    second.sql("STOP SLAVE SQL_THREAD").await;
+
+    first.kill_server();
+
+    first.until_logged("has no successor").await;
+    first.until("a leader", |status| status.role == Role::Leader).await;
+    first.sql("INSERT INTO d.t VALUES (3)").await;
+    assert_eq!(failovers(&first, "automatic").await, 0);
+    in_step(&first, &second).await;
+}
+
+/// Kill the leader's server; says when the follower has acknowledged a row after that.
+async fn take_over(leader: &Vm, follower: &Vm) -> Duration {
+    let mut session = follower.admin().await;
+    let begun = Instant::now();
+    leader.kill_server();
+    // The administrator passes `read_only`, and must not here.
+    let insert = "INSERT INTO d.t SELECT 3 FROM DUAL WHERE @@read_only=0";
+    loop {
+        let written = sqlx::Executor::execute(&mut session, sqlx::raw_sql(insert)).await;
+        if written.is_ok_and(|done| done.rows_affected() == 1) {
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < LEASE * 3, "the follower does not lead");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

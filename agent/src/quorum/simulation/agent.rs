@@ -113,12 +113,7 @@ impl World {
             }
             Input::TakeOver { question, epoch, since } => self.take_over(node, &question, epoch, since),
             Input::Done { statement, is_writable } => self.done(node, statement, is_writable),
-            Input::ServerDied { run } => {
-                let agent = &mut self.processes[node].agent;
-                agent.view = View::Closed;
-                agent.server_run = run;
-                self.closed(node);
-            }
+            Input::ServerDied { run } => self.server_died(node, run),
             Input::Command(command) => self.command(node, command),
         }
     }
@@ -139,7 +134,7 @@ impl World {
                 if let Some(later) = agent.lost.take() {
                     return self.learn(node, &later, Then::Nothing);
                 }
-                if leads && is_held && matches!(agent.task, Task::None) {
+                if leads && is_held && (matches!(agent.task, Task::None) || self.opens_what_it_offers(node)) {
                     self.open(node);
                 }
             }
@@ -248,6 +243,18 @@ impl World {
         if agent.view == View::Closed {
             self.arm_guard(node, None);
             self.closed(node);
+        }
+    }
+
+    /// Its server is closed for certain, so it may ask the other agent to take over.
+    fn server_died(&mut self, node: usize, run: u32) {
+        let agent = &mut self.processes[node].agent;
+        let was_open = agent.view == View::Open;
+        agent.view = View::Closed;
+        agent.server_run = run;
+        self.closed(node);
+        if was_open && self.is_automatic {
+            self.offer(node);
         }
     }
 

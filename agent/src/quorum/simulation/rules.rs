@@ -31,6 +31,8 @@ pub(super) enum Rule {
     LeaseFromQuestion,
     /// A promotion needs the latest ticket, and its lease counts from that.
     Ticket,
+    /// An agent whose server was opened again gives away nothing that it offered when the server was dead.
+    GiftOfTheDead,
     /// A release ends the epoch that it names and none after it.
     ReleaseOfEpoch,
     /// An agent takes an epoch that another voter gave to its server for its own only by its own vote, which waits.
@@ -44,7 +46,7 @@ pub(super) enum Rule {
 }
 
 /// All of them.
-pub(super) const ALL: [Rule; 17] = [
+pub(super) const ALL: [Rule; 18] = [
     Rule::DurablePromise,
     Rule::WriteBeforeAnswer,
     Rule::WaitAfterStart,
@@ -57,6 +59,7 @@ pub(super) const ALL: [Rule; 17] = [
     Rule::RenewalBeforeOpening,
     Rule::LeaseFromQuestion,
     Rule::Ticket,
+    Rule::GiftOfTheDead,
     Rule::ReleaseOfEpoch,
     Rule::LearnByVote,
     Rule::Guard,

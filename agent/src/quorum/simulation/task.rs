@@ -26,6 +26,10 @@ pub(super) enum HandOver {
     AwaitTicket {
         number: u64,
     },
+    /// As `AwaitTicket`, with the own server dead.
+    Offer {
+        number: u64,
+    },
     Close {
         ticket: u64,
     },
@@ -61,6 +65,20 @@ impl World {
         }
     }
 
+    /// Its server has died: the other one is asked to take over.
+    pub(super) fn offer(&mut self, node: usize) {
+        if matches!(self.processes[node].agent.task, Task::None) && self.leads(node) {
+            let number = self.send(node, 1 - node, Message::Prepare);
+            self.processes[node].agent.task = Task::HandOver(HandOver::Offer { number });
+            self.wait(node, Duration::from_micros(LEASE / 2));
+        }
+    }
+
+    pub(super) fn opens_what_it_offers(&self, node: usize) -> bool {
+        let is_offered = matches!(self.processes[node].agent.task, Task::HandOver(HandOver::Offer { .. }));
+        is_offered && !self.rules.keep(Rule::GiftOfTheDead)
+    }
+
     /// The task goes on at the latest after this time. A later wait takes the place of an earlier one.
     pub(super) fn wait(&mut self, node: usize, wait: Duration) {
         self.processes[node].agent.timer += 1;
@@ -71,7 +89,7 @@ impl World {
     pub(super) fn timer(&mut self, node: usize) {
         match &mut self.processes[node].agent.task {
             Task::None | Task::LayDown | Task::HandOver(HandOver::Close { .. }) => {}
-            Task::HandOver(HandOver::AwaitTicket { .. }) => self.end_task(node),
+            Task::HandOver(HandOver::AwaitTicket { .. } | HandOver::Offer { .. }) => self.end_task(node),
             Task::HandOver(HandOver::Promote { epoch, .. }) => {
                 let next = *epoch + 1;
                 self.campaign(node, next);
@@ -90,7 +108,7 @@ impl World {
             Task::LayDown => self.lay_down(node),
             Task::HandOver(HandOver::Close { ticket }) => self.give_epoch_away(node, ticket),
             Task::HandOver(HandOver::AwaitTicket { .. }) => self.end_task(node),
-            Task::None | Task::HandOver(HandOver::Promote { .. }) | Task::Campaign(_) => {}
+            Task::None | Task::HandOver(HandOver::Offer { .. } | HandOver::Promote { .. }) | Task::Campaign(_) => {}
         }
     }
 
@@ -142,6 +160,8 @@ impl World {
                 agent.task = Task::HandOver(HandOver::Close { ticket });
                 self.close(node);
             }
+            // Closed since then: in the middle of something an agent opens nothing.
+            Task::HandOver(HandOver::Offer { number }) if number == answer => self.give_epoch_away(node, ticket),
             _ => {}
         }
     }
