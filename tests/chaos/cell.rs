@@ -1,10 +1,20 @@
 //! PURE. The dimensions of the fault matrix. A cell is one combination, and its name says which.
 
-use std::fmt;
+mod name;
+
 use std::str::FromStr;
 
 use ::tests::clients::Family;
 use anyhow::{Result, bail};
+
+/// Where a pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Place {
+    /// Each server and the witness has a network namespace of its own; nobody makes a lost VM anew but the schedule.
+    Network,
+    /// The whole stack on one machine: the director makes the VMs and has the stable address, the broker is the witness.
+    Machine,
+}
 
 /// How commits are replicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +89,9 @@ pub(crate) enum Fault {
     KillWitness,
     FreezeWitness,
     RestartWitness,
+    KillDirector,
+    FreezeDirector,
+    RestartDirector,
 }
 
 /// What an operator asks for meanwhile.
@@ -99,15 +112,24 @@ pub(crate) enum Errand {
     Configure,
 }
 
+/// What a pair is, for all the cells that can be played on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Group {
+    pub(crate) place: Place,
+    pub(crate) family: Family,
+    pub(crate) mode: Mode,
+}
+
 /// One cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cell {
-    pub(crate) family: Family,
-    pub(crate) mode: Mode,
+    pub(crate) group: Group,
     pub(crate) fault: Fault,
     pub(crate) errand: Errand,
 }
 
+const PLACES: [Place; 2] = [Place::Network, Place::Machine];
+const MODES: [Mode; 2] = [Mode::Async, Mode::SemiSync];
 const PARTS: [Part; 3] = [Part::Server, Part::Agent, Part::Whole];
 const OFS: [Of; 2] = [Of::Leader, Of::Follower];
 const CUTS: [Cut; 9] = [
@@ -141,15 +163,44 @@ impl Errand {
     }
 }
 
-/// Every fault, the leader's and the network's first: a short run is spent on them. A server looks for room on its disk
-/// once a minute, which is long.
-pub(crate) fn faults() -> Vec<Fault> {
+/// Every pair that there can be of these families.
+pub(crate) fn groups(families: &[Family]) -> Vec<Group> {
+    let kinds = families.iter().flat_map(|family| MODES.map(|mode| (*family, mode)));
+    let kinds: Vec<_> = kinds.collect();
+    PLACES
+        .into_iter()
+        .flat_map(|place| kinds.iter().map(move |(family, mode)| Group { place, family: *family, mode: *mode }))
+        .collect()
+}
+
+/// Every fault of a place.
+fn faults(place: Place) -> Vec<Fault> {
+    match place {
+        Place::Network => faults_in_the_network(),
+        Place::Machine => faults_on_the_machine(),
+    }
+}
+
+/// The leader's and the network's first: a short run is spent on them. A server looks for room on its disk once a minute,
+/// which is long.
+fn faults_in_the_network() -> Vec<Fault> {
     let mut faults = vec![Fault::Nothing];
     faults.extend(faults_of(Of::Leader));
     faults.extend(CUTS.map(Fault::Cut));
     faults.extend(faults_of(Of::Follower));
     faults.extend([Fault::KillWitness, Fault::FreezeWitness, Fault::RestartWitness]);
     faults.extend(OFS.map(Fault::DiskFull));
+    faults
+}
+
+/// The director's first, which are the point; and some of what it has to mend.
+fn faults_on_the_machine() -> Vec<Fault> {
+    let mut faults = vec![Fault::KillDirector, Fault::FreezeDirector, Fault::RestartDirector];
+    faults.extend([Fault::KillWitness, Fault::FreezeWitness, Fault::RestartWitness]);
+    faults.extend(PARTS.map(|part| Fault::Kill(part, Of::Leader)));
+    faults.extend([Part::Agent, Part::Whole].map(|part| Fault::Freeze(part, Of::Leader)));
+    faults.extend([Part::Server, Part::Whole].map(|part| Fault::Kill(part, Of::Follower)));
+    faults.push(Fault::Nothing);
     faults
 }
 
@@ -161,83 +212,18 @@ fn faults_of(of: Of) -> Vec<Fault> {
     faults
 }
 
-/// Every cell of a family and a mode.
-pub(crate) fn cells(family: Family, mode: Mode) -> Vec<Cell> {
-    let faults = faults().into_iter();
-    let cells = faults.flat_map(|fault| ERRANDS.map(|errand| Cell { family, mode, fault, errand }));
+/// Every cell of a group.
+pub(crate) fn cells(group: Group) -> Vec<Cell> {
+    let faults = faults(group.place).into_iter();
+    let cells = faults.flat_map(|fault| ERRANDS.map(|errand| Cell { group, fault, errand }));
     cells.filter(|cell| (cell.fault, cell.errand) != (Fault::Nothing, Errand::Nothing)).collect()
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Nothing => f.write_str("no-fault"),
-            Fault::Kill(part, of) => write!(f, "kill-{}", on(*part, *of)),
-            Fault::Freeze(part, of) => write!(f, "freeze-{}", on(*part, *of)),
-            Fault::Restart(part, of) => write!(f, "restart-{}", on(*part, *of)),
-            Fault::Cut(cut) => f.write_str(match cut {
-                Cut::Pair => "cut-leader-follower",
-                Cut::LeaderWitness => "cut-leader-witness",
-                Cut::Leader => "cut-leader-off",
-                Cut::Follower => "cut-follower-off",
-                Cut::Witness => "cut-witness-off",
-                Cut::ToFollower => "lose-leader-to-follower",
-                Cut::FromFollower => "lose-follower-to-leader",
-                Cut::FromLeader => "lose-from-leader",
-                Cut::ToLeader => "lose-to-leader",
-            }),
-            Fault::DiskFull(of) => write!(f, "disk-full@{}", of_name(*of)),
-            Fault::Clock(of) => write!(f, "reboot-with-other-clock@{}", of_name(*of)),
-            Fault::KillWitness => f.write_str("kill-witness"),
-            Fault::FreezeWitness => f.write_str("freeze-witness"),
-            Fault::RestartWitness => f.write_str("restart-witness"),
-        }
-    }
-}
-
-fn on(part: Part, of: Of) -> String {
-    let part = match part {
-        Part::Server => "server",
-        Part::Agent => "agent",
-        Part::Whole => "vm",
-    };
-    format!("{part}@{}", of_name(of))
-}
-
-fn of_name(of: Of) -> &'static str {
-    match of {
-        Of::Leader => "leader",
-        Of::Follower => "follower",
-    }
-}
-
-impl fmt::Display for Errand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Errand::Nothing => "no-errand",
-            Errand::Switchover => "switchover",
-            Errand::MakeLeader => "make-leader",
-            Errand::Failover => "failover",
-            Errand::ForceMakeLeader => "force-make-leader",
-            Errand::MakeReadOnly => "make-read-only",
-            Errand::Configure => "configure",
-        })
-    }
-}
-
-impl fmt::Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.family.name(), self.mode.name(), self.fault, self.errand)
-    }
 }
 
 impl FromStr for Cell {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Cell> {
-        let families = [Family::Mariadb, Family::Mysql];
-        let modes = [Mode::Async, Mode::SemiSync];
-        let all = families.into_iter().flat_map(|family| modes.into_iter().flat_map(move |mode| cells(family, mode)));
+        let all = groups(&[Family::Mariadb, Family::Mysql]).into_iter().flat_map(cells);
         let mut found = all.filter(|cell| cell.to_string() == name);
         match found.next() {
             Some(cell) => Ok(cell),
@@ -246,18 +232,19 @@ impl FromStr for Cell {
     }
 }
 
-/// Cells without end: each fault of each family and mode in turn, with another errand each round.
-pub(crate) fn round_robin(groups: &[(Family, Mode)], seed: u64) -> impl Iterator<Item = Cell> {
+/// Cells without end: each fault of each group in turn, with another errand each round.
+pub(crate) fn round_robin(groups: &[Group], seed: u64) -> impl Iterator<Item = Cell> {
     let first = (seed % ERRANDS.len() as u64) as usize;
-    let turns = (0..).flat_map(move |round| {
-        let faults = faults().into_iter().enumerate();
-        // Another errand for each neighbour, so that a short run sees all of them.
-        faults
-            .flat_map(move |(at, fault)| (0..groups.len()).map(move |group| (group, fault, first + round + at + group)))
-    });
-    let cells = turns.map(move |(group, fault, turn)| {
-        let (family, mode) = groups[group];
-        Cell { family, mode, fault, errand: ERRANDS[turn % ERRANDS.len()] }
+    let faults: Vec<Vec<Fault>> = groups.iter().map(|group| faults(group.place)).collect();
+    let most = faults.iter().map(Vec::len).max().unwrap_or_default();
+    let turns = (0..).flat_map(move |round| (0..most).map(move |at| (round, at)));
+    let cells = turns.flat_map(move |(round, at)| {
+        let of_group = groups.iter().zip(&faults).enumerate().filter_map(|(number, (group, faults))| {
+            // Another errand for each neighbour, so that a short run sees all of them.
+            let errand = ERRANDS[(first + round + at + number) % ERRANDS.len()];
+            Some(Cell { group: *group, fault: *faults.get(at)?, errand })
+        });
+        of_group.collect::<Vec<Cell>>()
     });
     cells.filter(|cell| (cell.fault, cell.errand) != (Fault::Nothing, Errand::Nothing))
 }
@@ -270,24 +257,24 @@ mod tests {
 
     #[test]
     fn a_cell_is_found_by_its_name() {
-        let all = cells(Family::Mariadb, Mode::SemiSync);
+        let all: Vec<Cell> = groups(&[Family::Mariadb]).into_iter().flat_map(cells).collect();
         let names: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
 
         assert_eq!(names.len(), all.len());
         for cell in all {
             assert_eq!(cell.to_string().parse::<Cell>().unwrap(), cell);
         }
-        assert!("mariadb/async/kill-everything/switchover".parse::<Cell>().is_err());
+        assert!("network/mariadb/async/kill-everything/switchover".parse::<Cell>().is_err());
     }
 
     #[test]
     fn a_run_plays_every_fault_before_any_a_second_time_and_with_every_errand_in_the_end() {
-        let groups = [(Family::Mariadb, Mode::Async), (Family::Mysql, Mode::SemiSync)];
-        let once = groups.len() * faults().len();
-        let all: BTreeSet<Cell> = groups.into_iter().flat_map(|(family, mode)| cells(family, mode)).collect();
+        let groups = groups(&[Family::Mariadb, Family::Mysql]);
+        let once = groups.iter().map(|group| faults(group.place).len()).sum::<usize>() - groups.len();
+        let all: BTreeSet<Cell> = groups.iter().copied().flat_map(cells).collect();
 
-        let round: BTreeSet<_> = round_robin(&groups, 7).take(once - 2).map(|cell| (cell.family, cell.fault)).collect();
-        assert!(round.len() >= once - 2, "{}", round.len());
+        let round: BTreeSet<_> = round_robin(&groups, 7).take(once).map(|cell| (cell.group, cell.fault)).collect();
+        assert!(round.len() >= once, "{}", round.len());
         // Each round has another errand for each fault, so as many rounds as there are errands have no cell twice.
         let rounds: BTreeSet<Cell> = round_robin(&groups, 7).take(all.len()).collect();
         assert_eq!(rounds, all);

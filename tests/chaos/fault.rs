@@ -1,67 +1,28 @@
 //! Making a fault, and ending it.
 
-use anyhow::{Context, Result, ensure};
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::io::Errno;
-use std::fs::File;
+mod machine;
+mod nodes;
+
+use anyhow::Result;
 use tests::history::Side;
 
-use crate::cell::{Cut, Fault, Of, Part};
-use crate::pair::{Pair, node};
-use crate::world::network::Node;
-
-/// How often a disk is filled to the brim.
-const FILLINGS: u32 = 20;
+use crate::cell::{Fault, Of};
+use crate::pair::{Ground, Pair};
 
 /// Make the fault. `leader` is the side that led when the schedule began.
 pub(crate) async fn begin(pair: &mut Pair, fault: Fault, leader: Side) -> Result<()> {
-    match fault {
-        Fault::Nothing => Ok(()),
-        Fault::Kill(part, of) => pair.vm_mut(side(of, leader)).kill(part).await,
-        Fault::Freeze(part, of) => {
-            pair.vm(side(of, leader)).freeze(part);
-            Ok(())
-        }
-        Fault::Restart(part, of) => {
-            let vm = pair.vm_mut(side(of, leader));
-            vm.terminate(part).await?;
-            vm.start()
-        }
-        Fault::Cut(cut) => cuts(cut, leader).into_iter().try_for_each(|(from, to)| pair.network.cut(from, to)),
-        Fault::DiskFull(of) => fill(pair, side(of, leader)),
-        Fault::Clock(of) => {
-            let vm = pair.vm_mut(side(of, leader));
-            vm.kill(Part::Whole).await?;
-            vm.turn_clock();
-            vm.start()
-        }
-        Fault::KillWitness => {
-            pair.witness.kill();
-            Ok(())
-        }
-        Fault::FreezeWitness => {
-            pair.witness.freeze();
-            Ok(())
-        }
-        Fault::RestartWitness => pair.witness.restart().await,
+    match &mut pair.ground {
+        Ground::Network(nodes) => nodes::begin(nodes, fault, leader).await,
+        Ground::Machine(machine) => machine::begin(machine, fault, leader).await,
     }
 }
 
 /// End whatever fault there is: the network is whole, the disks have room, and everything runs.
-pub(crate) fn end(pair: &mut Pair) -> Result<()> {
-    pair.network.heal()?;
-    pair.witness.thaw();
-    pair.witness.start()?;
-    for side in Side::BOTH {
-        let vm = pair.vm_mut(side);
-        vm.thaw();
-        let filler = vm.disk().join("filler");
-        if filler.exists() {
-            std::fs::remove_file(filler).context("make room on a disk")?;
-        }
-        vm.start()?;
+pub(crate) async fn end(pair: &mut Pair) -> Result<()> {
+    match &mut pair.ground {
+        Ground::Network(nodes) => nodes::end(nodes),
+        Ground::Machine(machine) => machine::end(machine).await,
     }
-    Ok(())
 }
 
 fn side(of: Of, leader: Side) -> Side {
@@ -69,42 +30,4 @@ fn side(of: Of, leader: Side) -> Side {
         Of::Leader => leader,
         Of::Follower => leader.other(),
     }
-}
-
-/// Every direction in which packets are lost.
-fn cuts(cut: Cut, leader: Side) -> Vec<(Node, Node)> {
-    let (leads, follows, witness) = (node(leader), node(leader.other()), Node::Witness);
-    let both_ways = |one: Node, other: Node| vec![(one, other), (other, one)];
-    match cut {
-        Cut::Pair => both_ways(leads, follows),
-        Cut::LeaderWitness => both_ways(leads, witness),
-        Cut::Leader => [both_ways(leads, follows), both_ways(leads, witness)].concat(),
-        Cut::Follower => [both_ways(leads, follows), both_ways(follows, witness)].concat(),
-        Cut::Witness => [both_ways(leads, witness), both_ways(follows, witness)].concat(),
-        Cut::ToFollower => vec![(leads, follows)],
-        Cut::FromFollower => vec![(follows, leads)],
-        Cut::FromLeader => vec![(leads, follows), (leads, witness)],
-        Cut::ToLeader => vec![(follows, leads), (witness, leads)],
-    }
-}
-
-/// Leave no room on the disk. The server takes some of it at the same time, so what is left is asked for until it is little.
-fn fill(pair: &Pair, side: Side) -> Result<()> {
-    let disk = pair.vm(side).disk();
-    let filler = File::create(disk.join("filler")).context("make a file that fills a disk")?;
-    let mut filled = 0;
-    for _ in 0..FILLINGS {
-        let room = statvfs(&disk).context("ask for the room on a disk")?;
-        let wanted = room.f_bavail * room.f_bsize;
-        if wanted == 0 {
-            return Ok(());
-        }
-        match fallocate(&filler, FallocateFlags::empty(), filled, wanted) {
-            Ok(()) => filled += wanted,
-            Err(Errno::NOSPC) => {}
-            Err(cause) => return Err(cause).context("fill a disk"),
-        }
-    }
-    ensure!(filled > 0, "a disk cannot be filled");
-    Ok(())
 }

@@ -1,9 +1,9 @@
 //! `chaos`: the fault matrix. Pairs of built agents and real servers, each with its witness, in network namespaces of their
-//! own; clients that write without a break; one fault and one errand at a time, chosen by a seed; and a judge.
+//! own, or on one machine with a director and a stable address; clients that write without a break; one fault and one errand at a time, chosen by a seed; and a judge.
 //!
 //! | file | what it knows |
 //! | --- | --- |
-//! | `world.rs` | namespaces, networks, VMs, the witness |
+//! | `world.rs` | namespaces, networks, VMs, the witness; or a stack |
 //! | `pair.rs` | a pair and its operator |
 //! | `cell.rs`, `schedule.rs`, `promise.rs` | PURE: the matrix, what happens when, and what is promised then |
 //! | `fault.rs`, `story.rs` | one schedule, from a healthy pair to a verdict |

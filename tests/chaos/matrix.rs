@@ -13,32 +13,31 @@ use tests::stack::tail;
 use tokio::runtime::Handle;
 
 use crate::Arguments;
-use crate::cell::{self, Cell, Mode};
+use crate::cell::{self, Cell, Group};
 use crate::pair::{LEASE, Pair};
 use crate::schedule::{Schedule, schedule};
 use crate::story::{self, Report};
 use crate::world::vm::mysql_package;
 
-const MODES: [Mode; 2] = [Mode::Async, Mode::SemiSync];
 /// A pair that could not be played on, or a new one that did not come up, is made anew this often.
 const ATTEMPTS: u32 = 3;
 
 /// Print every cell.
 pub(crate) fn list() -> Result<()> {
-    for (family, mode) in groups()? {
-        cell::cells(family, mode).iter().for_each(|cell| println!("{cell}"));
+    for group in groups()? {
+        cell::cells(group).iter().for_each(|cell| println!("{cell}"));
     }
     Ok(())
 }
 
 /// Every family whose server is on this machine, in every mode.
-fn groups() -> Result<Vec<(Family, Mode)>> {
+fn groups() -> Result<Vec<Group>> {
     let mut families = vec![Family::Mariadb];
     match mysql_package()?.exists() {
         true => families.push(Family::Mysql),
         false => eprintln!("SKIPPED: nothing is played on MySQL, which is not in {}", mysql_package()?.display()),
     }
-    Ok(families.into_iter().flat_map(|family| MODES.map(|mode| (family, mode))).collect())
+    Ok(cell::groups(&families))
 }
 
 /// Play, print, and say whether every promise was kept.
@@ -83,7 +82,7 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
         None => {
             let groups = groups()?;
             let is_wanted = |cell: &Cell| cell.to_string().contains(&arguments.only);
-            let mut all = groups.iter().flat_map(|(family, mode)| cell::cells(*family, *mode));
+            let mut all = groups.iter().copied().flat_map(cell::cells);
             ensure!(
                 all.any(|cell| is_wanted(&cell)),
                 "no cell that can be played here has {} in its name",
@@ -97,9 +96,9 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
 
 /// Play on one pair until nothing is left; a pair that was broken is replaced.
 async fn player(stage: Arc<Stage>) -> Result<()> {
-    let mut kept: Option<((Family, Mode), Pair)> = None;
+    let mut kept: Option<(Group, Pair)> = None;
     while let Some(schedule) = stage.next(kept.as_ref().map(|(group, _)| *group)) {
-        let group = (schedule.cell.family, schedule.cell.mode);
+        let group = schedule.cell.group;
         for attempt in 1.. {
             let pair = match kept.take() {
                 Some((of, pair)) if of == group => Ok(pair),
@@ -148,24 +147,23 @@ async fn player(stage: Arc<Stage>) -> Result<()> {
 
 impl Stage {
     /// The next schedule, if there is one for the pair that this player has.
-    fn next(&self, group: Option<(Family, Mode)>) -> Option<Schedule> {
+    fn next(&self, group: Option<Group>) -> Option<Schedule> {
         if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
             return None;
         }
         let mut waiting = lock(&self.waiting);
-        let is_fit =
-            |schedule: &Schedule| group.is_none_or(|group| group == (schedule.cell.family, schedule.cell.mode));
+        let is_fit = |schedule: &Schedule| group.is_none_or(|group| group == schedule.cell.group);
         let at = waiting.iter().position(is_fit).unwrap_or(0);
         waiting.remove(at)
     }
 
-    async fn new_pair(&self, (family, mode): (Family, Mode)) -> Result<Pair> {
+    async fn new_pair(&self, group: Group) -> Result<Pair> {
         let number = {
             let mut next = lock(&self.next_number);
             *next += 1;
             *next
         };
-        Pair::start(number, family, mode).await.with_context(|| format!("start pair {number}"))
+        Pair::start(number, group).await.with_context(|| format!("start pair {number}"))
     }
 
     fn add(&self, report: Report) {
@@ -194,17 +192,17 @@ fn line(report: &Report) -> String {
 }
 
 fn print_logs(pair: &Pair) {
-    for (name, log) in [("A", pair.vms[0].log()), ("B", pair.vms[1].log()), ("witness", pair.witness.log())] {
+    for (name, log) in pair.logs() {
         println!("--- {name} of pair {} said last:\n{}", pair.number, tail(&log));
     }
 }
 
-/// One line for each fault of each family and mode, and one for each family and mode.
+/// One line for each fault of each group, and one for each group.
 fn table(reports: &[Report], took: Duration) {
-    println!("\n{:46} {:>6} {:>6} {:>10} {:>10} {:>6}", "cell", "played", "kept", "median s", "worst s", "lost");
-    rows(reports, |cell| format!("{:8} {:9} {}", cell.family.name(), cell.mode.name(), cell.fault));
+    println!("\n{:54} {:>6} {:>6} {:>10} {:>10} {:>6}", "cell", "played", "kept", "median s", "worst s", "lost");
+    rows(reports, |cell| format!("{:25} {}", cell.group.to_string(), cell.fault));
     println!();
-    rows(reports, |cell| format!("{:8} {:9} all", cell.family.name(), cell.mode.name()));
+    rows(reports, |cell| format!("{:25} all", cell.group.to_string()));
     let broken = reports.iter().filter(|report| !report.broken.is_empty()).count();
     println!("{} schedules in {:.0} s, {broken} with a broken promise", reports.len(), took.as_secs_f64());
 }
@@ -221,7 +219,7 @@ fn rows(reports: &[Report], name: impl Fn(&Cell) -> String) {
         outages.sort_by(f64::total_cmp);
         let (median, worst) = (outages[outages.len() / 2], outages[outages.len() - 1]);
         let lost: usize = reports.iter().map(|report| report.lost).sum();
-        println!("{name:46} {:>6} {kept:>6} {median:>10.2} {worst:>10.2} {lost:>6}", reports.len());
+        println!("{name:54} {:>6} {kept:>6} {median:>10.2} {worst:>10.2} {lost:>6}", reports.len());
     }
 }
 

@@ -1,93 +1,100 @@
-//! A pair in a world: two VMs, the witness, an application's user, and what an operator can see and do.
+//! A pair in a world: its servers, an application's user, and what an operator can see and do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::Client;
-use agent::api::{Command, Receiver, Role, Status, User, certificate_name};
-use agent::config::Tls;
+use agent::api::{Command, Receiver, Role, Status, User};
 use anyhow::{Context, Result, bail};
-use serde_json::json;
-use tests::broker;
-use tests::clients::Family;
 use tests::eventually;
 use tests::history::Side;
 use tests::mysql::{self, Credentials};
 
-use crate::cell::{Mode, Part};
-use crate::world::ROOT;
-use crate::world::authority::Authority;
-use crate::world::network::{Network, Node};
-use crate::world::vm::{ADMIN_PASSWORD, Plan, Vm};
-use crate::world::witness::Witness;
+use crate::cell::{Group, Place};
+use crate::world::machine::Machine;
+use crate::world::nodes::Nodes;
 
 /// The lease of every pair here.
 pub(crate) const LEASE: Duration = Duration::from_millis(2000);
-const SCHEMA: &str = "chaos";
 const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// A pair.
 pub(crate) struct Pair {
     pub(crate) number: u8,
-    pub(crate) network: Network,
-    /// `[A, B]`.
-    pub(crate) vms: [Vm; 2],
-    pub(crate) witness: Witness,
-    /// An application's way to each server.
+    pub(crate) ground: Ground,
+    clients: [Client; 2],
+    /// An application's way to each server, `[A, B]`.
     pub(crate) servers: [Credentials; 2],
-    root: PathBuf,
+    /// And to whoever leads, where there is a stable address.
+    pub(crate) stable: Option<Credentials>,
 }
 
-/// The node of a side.
-pub(crate) fn node(side: Side) -> Node {
-    match side {
-        Side::A => Node::A,
-        Side::B => Node::B,
-    }
+/// What a pair stands on.
+pub(crate) enum Ground {
+    Network(Box<Nodes>),
+    Machine(Box<Machine>),
 }
 
 impl Pair {
-    /// Make a pair, configure it, and wait until it works. A leads.
-    pub(crate) async fn start(number: u8, family: Family, mode: Mode) -> Result<Pair> {
-        let network = Network::build(number)?;
-        let root = Path::new(ROOT).join(number.to_string());
-        let authority = Authority::new()?;
-        let instance = broker::new_id();
-        let deployment = broker::deployment_of(&instance);
-        let tls = authority.issue(&certificate_name(&deployment))?;
-        let witness = Witness::start_for(&instance, root.join("witness"), network, &authority).await?;
-        let make = |side: Side| {
-            let plan = plan(&root, network, side, (family, mode), (&deployment, &tls));
-            Vm::make(plan, &cache(family))
+    /// Make a pair, configure it, and wait until it works.
+    pub(crate) async fn start(number: u8, group: Group) -> Result<Pair> {
+        let pair = match group.place {
+            Place::Network => Pair::in_the_network(number, group).await?,
+            Place::Machine => Pair::on_the_machine(number, group).await?,
         };
-        let vms = [make(Side::A)?, make(Side::B)?];
-        let servers = Side::BOTH.map(|side| credentials(&network.address(node(side)).to_string()));
-        let mut pair = Pair { number, network, vms, witness, servers, root };
-        for vm in &mut pair.vms {
-            vm.start()?;
-        }
-        pair.configure().await.context("configure a new pair")?;
-        pair.make_user().await?;
-        pair.until_healthy(START_LIMIT).await?;
+        let leader = pair.until_healthy(START_LIMIT).await?;
+        // The clients write down under which leadership they wrote.
+        let grant = format!("GRANT SELECT ON replication_monitoring.* TO '{}'@'%'", pair.servers[0].username);
+        let mut admin = match &pair.ground {
+            Ground::Network(nodes) => nodes.vm(leader).admin().await?,
+            Ground::Machine(machine) => machine.admin(leader).await?,
+        };
+        mysql::execute(&mut admin, &grant).await?;
         Ok(pair)
     }
 
-    pub(crate) fn vm(&self, side: Side) -> &Vm {
-        &self.vms[side.index()]
+    async fn in_the_network(number: u8, group: Group) -> Result<Pair> {
+        let nodes = Nodes::start(number, group).await?;
+        let (clients, servers) = (Side::BOTH.map(|side| nodes.vm(side).client.clone()), nodes.servers());
+        let pair = Pair { number, ground: Ground::Network(Box::new(nodes)), clients, servers, stable: None };
+        pair.configure().await.context("configure a new pair")?;
+        pair.make_user().await?;
+        Ok(pair)
     }
 
-    pub(crate) fn vm_mut(&mut self, side: Side) -> &mut Vm {
-        &mut self.vms[side.index()]
+    async fn on_the_machine(number: u8, group: Group) -> Result<Pair> {
+        let machine = Machine::start(group).await?;
+        let clients = [machine.client(Side::A)?, machine.client(Side::B)?];
+        let (servers, stable) = (machine.servers(), Some(machine.stable.clone()));
+        Ok(Pair { number, ground: Ground::Machine(Box::new(machine)), clients, servers, stable })
     }
 
     pub(crate) fn client(&self, side: Side) -> Client {
-        self.vm(side).client.clone()
+        self.clients[side.index()].clone()
+    }
+
+    /// Where a replaced leader saves what only it has.
+    pub(crate) fn saved(&self, side: Side) -> Result<PathBuf> {
+        match &self.ground {
+            Ground::Network(nodes) => Ok(nodes.vm(side).saved()),
+            Ground::Machine(machine) => machine.saved(side),
+        }
+    }
+
+    /// What each program said.
+    pub(crate) fn logs(&self) -> Vec<(&'static str, PathBuf)> {
+        match &self.ground {
+            Ground::Network(nodes) => {
+                vec![("A", nodes.vms[0].log()), ("B", nodes.vms[1].log()), ("witness", nodes.witness.log())]
+            }
+            Ground::Machine(machine) => machine.logs(),
+        }
     }
 
     /// The leader, if the pair is as it should be: one leader, and one follower that receives and applies, and in sync mode
     /// has everything that was acknowledged.
     pub(crate) async fn leader(&self) -> Result<Side> {
-        let (a, b) = tokio::join!(self.vms[0].client.status(), self.vms[1].client.status());
+        let (a, b) = tokio::join!(self.clients[0].status(), self.clients[1].status());
         let (a, b) = (a.context("A")?, b.context("B")?);
         match (leads(&a), follows(&b), leads(&b), follows(&a)) {
             (true, true, _, _) => Ok(Side::A),
@@ -103,7 +110,7 @@ impl Pair {
 
     /// The leader, if the other server is read-only and at rest and does not follow it.
     pub(crate) async fn diverged(&self) -> Option<Side> {
-        let (a, b) = tokio::join!(self.vms[0].client.status(), self.vms[1].client.status());
+        let (a, b) = tokio::join!(self.clients[0].status(), self.clients[1].status());
         let (a, b) = (a.ok()?, b.ok()?);
         let rests = |status: &Status| status.read_only && status.busy.is_none() && !follows(status);
         match (leads(&a) && rests(&b), leads(&b) && rests(&a)) {
@@ -116,32 +123,28 @@ impl Pair {
     /// What an operator would do who finds the pair in pieces.
     pub(crate) async fn configure(&self) -> Result<()> {
         eventually("the pair is configured", START_LIMIT, async || {
-            self.vms[0].client.command(Command::ConfigureLeaderFollower, |_| {}).await?;
+            self.clients[0].command(Command::ConfigureLeaderFollower, |_| {}).await?;
             Ok(Some(()))
         })
         .await
     }
 
     /// End everything and give the memory back.
-    pub(crate) async fn remove(mut self) -> Result<()> {
-        self.witness.kill();
-        for vm in &mut self.vms {
-            vm.kill(Part::Whole).await?;
-            crate::world::run("umount", &["--lazy", &vm.disk().display().to_string()])?;
+    pub(crate) async fn remove(self) -> Result<()> {
+        match self.ground {
+            Ground::Network(nodes) => nodes.remove().await,
+            Ground::Machine(machine) => machine.remove(),
         }
-        std::fs::remove_dir_all(&self.root).with_context(|| format!("remove {}", self.root.display()))
     }
 
     async fn make_user(&self) -> Result<()> {
-        let user = User { password: self.servers[0].password.clone(), schema: SCHEMA.into() };
+        let user = User { password: self.servers[0].password.clone(), schema: self.servers[0].name.clone() };
         let name = &self.servers[0].username;
         eventually("the application's user is made", START_LIMIT, async || {
-            Ok(Some(self.vms[0].client.put_user(name, &user).await?))
+            Ok(Some(self.clients[0].put_user(name, &user).await?))
         })
-        .await?;
-        // The clients write down under which leadership they wrote.
-        let grant = format!("GRANT SELECT ON replication_monitoring.* TO '{name}'@'%'");
-        mysql::execute(&mut self.vms[0].admin().await?, &grant).await.map(drop)
+        .await
+        .map(drop)
     }
 }
 
@@ -165,51 +168,4 @@ fn in_short(status: &Status) -> String {
     let sync =
         status.semi_sync.as_ref().filter(|sync| sync.wanted).map(|sync| format!(" {sync:?}")).unwrap_or_default();
     format!("{} {writes}{busy}{sync}{} at {}", status.role, channel.unwrap_or_default(), status.gtid_executed)
-}
-
-/// The template of a data directory, shared by the VMs of a family as a director's VMs share it.
-fn cache(family: Family) -> PathBuf {
-    Path::new(ROOT).join("cache").join(family.name())
-}
-
-fn plan(
-    root: &Path,
-    network: Network,
-    side: Side,
-    (family, mode): (Family, Mode),
-    (deployment, tls): (&str, &Tls),
-) -> Plan {
-    let (root, address) = (root.join(network.namespace(node(side))), network.address(node(side)));
-    let instance = |side: Side| {
-        let address = network.address(node(side));
-        json!({"name": "mysql", "id": format!("{side:?}"), "index": side.index(), "az": "z1", "address": address,
-               "bootstrap": side == Side::A})
-    };
-    let mut config = json!({
-        "spec": {"deployment": deployment, "name": "mysql", "id": format!("{side:?}"), "index": side.index(), "az": "z1",
-                 "ip": address, "address": address, "bootstrap": side == Side::A, "root": root, "persistent_disk": 5120,
-                 "vm_resources": {"cpu": 1, "ram": 256}},
-        "links": {"mysql": {"instances": [instance(Side::A), instance(Side::B)]}},
-        "properties": {"topology": "leader-follower", "admin_password": ADMIN_PASSWORD,
-                       "replication_password": "replication-of-the-chaos", "tls": tls,
-                       "witness": {"host": network.address(Node::Witness)},
-                       "replication_mode": mode.name(), "lease_ttl_in_ms": LEASE.as_millis() as u64},
-    });
-    if family == Family::Mysql {
-        config["properties"]["server"] = json!(family.name());
-    }
-    let (deployment, tls) = (deployment.to_owned(), tls.clone());
-    Plan { namespace: network.namespace(node(side)), root, address, config, deployment, tls }
-}
-
-fn credentials(address: &str) -> Credentials {
-    Credentials {
-        hostname: address.to_owned(),
-        port: agent::api::MYSQL_PORT,
-        name: SCHEMA.to_owned(),
-        username: "application".to_owned(),
-        password: "application".to_owned(),
-        uri: String::new(),
-        jdbc_url: String::new(),
-    }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Happened {
 /// Only a promotion without the old leader may lose anything, and only in async mode; what is lost is on the old leader.
 pub(crate) fn may_lose(schedule: &Schedule) -> bool {
     let is_unplanned = schedule.cell.errand.is_for_a_lost_leader() || schedule.cell.errand == Errand::MakeReadOnly;
-    schedule.cell.mode == Mode::Async && is_unplanned && schedule.cell.fault != Fault::Nothing
+    schedule.cell.group.mode == Mode::Async && is_unplanned && schedule.cell.fault != Fault::Nothing
 }
 
 /// Without what an operator answers for who has forced a leader beside one that may live.
@@ -46,7 +46,7 @@ pub(crate) fn demanded(
     }
     let is_excused = |broken: &Broken| match broken {
         Broken::BothWritable { .. } => true,
-        Broken::StaleAcknowledgement { .. } => schedule.cell.mode == Mode::Async,
+        Broken::StaleAcknowledgement { .. } => schedule.cell.group.mode == Mode::Async,
         _ => false,
     };
     let (excused, mut demanded): (Vec<Broken>, Vec<Broken>) = broken.into_iter().partition(is_excused);
@@ -101,17 +101,17 @@ mod tests {
     #[test]
     fn only_a_forced_leader_beside_one_that_may_live_is_excused_and_not_for_long() {
         let (meanwhile, later) = (Duration::from_secs(4), OVER + LEASE + LEASE);
-        let forced = "mariadb/async/cut-leader-off/force-make-leader";
+        let forced = "network/mariadb/async/cut-leader-off/force-make-leader";
 
         assert!(excused(forced, &happened(true, false), meanwhile));
         assert!(!excused(forced, &happened(true, false), later));
         assert!(!excused(forced, &happened(true, true), meanwhile));
-        assert!(!excused("mariadb/async/cut-leader-off/failover", &happened(true, false), meanwhile));
+        assert!(!excused("network/mariadb/async/cut-leader-off/failover", &happened(true, false), meanwhile));
     }
 
     #[test]
     fn an_operator_who_was_right_excuses_nothing() {
-        let forced = "mariadb/semi-sync/kill-vm@leader/force-make-leader";
+        let forced = "network/mariadb/semi-sync/kill-vm@leader/force-make-leader";
 
         assert!(!excused(forced, &happened(true, false), Duration::from_secs(4)));
         assert!(excused(forced, &happened(false, false), Duration::from_secs(4)));

@@ -12,7 +12,7 @@ use crate::pair::Pair;
 /// As an operator who has seen to them: later ones are of this schedule.
 pub(crate) fn remove(pair: &Pair) -> Result<()> {
     for side in Side::BOTH {
-        let directory = pair.vm(side).saved();
+        let directory = pair.saved(side)?;
         if directory.exists() {
             fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
         }
@@ -24,7 +24,7 @@ pub(crate) fn remove(pair: &Pair) -> Result<()> {
 pub(crate) fn rows(pair: &Pair) -> Result<BTreeSet<Row>> {
     let mut rows = BTreeSet::new();
     for side in Side::BOTH {
-        for entry in fs::read_dir(pair.vm(side).saved()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(pair.saved(side)?).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "sql") {
                 let text = fs::read(entry.path()).with_context(|| format!("read {}", entry.path().display()))?;
                 rows.extend(rows_in(&String::from_utf8_lossy(&text)));

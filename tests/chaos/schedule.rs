@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_schedule_each_time_and_bounded_ones_only() {
-        let cell: Cell = "mariadb/async/cut-leader-off/make-leader".parse().unwrap();
+        let cell: Cell = "network/mariadb/async/cut-leader-off/make-leader".parse().unwrap();
         let lease = Duration::from_secs(2);
         for seed in 0..1000 {
             let first = schedule(cell, seed, lease);

@@ -66,7 +66,8 @@ pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> 
     let leader = pair.until_healthy(LIMIT).await.context("begin with a healthy pair")?;
     saved::remove(pair)?;
     clients::make_table(&pair.servers[leader.index()]).await?;
-    let clients = Clients::start(Way { family: schedule.cell.family, term: TERM }, &pair.servers);
+    let clients =
+        Clients::start(Way { family: schedule.cell.group.family, term: TERM }, &pair.servers, pair.stable.as_ref());
     let begun = clients.now();
     until("the leader takes writes", LIMIT, || clients.acknowledged_by(leader, begun) >= ROWS).await?;
     let moment = clients.now();
@@ -78,6 +79,10 @@ pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> 
         let now = clients.now();
         let writes = until("writes go on", LIMIT, || clients.acknowledged_by(leader, now) >= ROWS).await;
         broken.extend(writes.err().map(|cause| format!("{leader:?} leads and takes no writes: {cause:#}")));
+        if pair.stable.is_some() {
+            let writes = until("writes go on", LIMIT, || clients.acknowledged_at_the_stable_address(now) >= ROWS).await;
+            broken.extend(writes.err().map(|cause| format!("the stable address takes no writes: {cause:#}")));
+        }
     }
     let history = clients.finish().await?;
     let is_spent = !matches!(end, End::Whole(_));
@@ -118,7 +123,7 @@ async fn happen(pair: &mut Pair, schedule: &Schedule, leader: Side, now: impl Fn
     }
     tokio::time::sleep(schedule.duration).await;
     let is_within_fault = running.is_finished();
-    fault::end(pair)?;
+    fault::end(pair).await?;
     let Ended { errand, is_refused } = running.await.context("wait for the errand")?;
     Ok(Happened { errand, is_refused, is_within_fault, over: now() })
 }
@@ -218,7 +223,7 @@ async fn decide(
             return Ok((0, broken));
         }
     };
-    let holdings = holdings::settled(schedule.cell.family, &pair.servers, patience).await?;
+    let holdings = holdings::settled(schedule.cell.group.family, &pair.servers, patience).await?;
     let lost = lost(history, &holdings[leader.index()]).len();
     // What the old leader has saved, or still holds while it waits for a human.
     let mut kept_apart = &holdings[leader.other().index()].rows - &holdings[leader.index()].rows;

@@ -1,5 +1,6 @@
 //! A world of its own for the servers and their clients: private namespaces for processes, mounts and networks. Each VM and
-//! the witness has a network namespace with one cable to a bridge; the clients are at the bridge. Nothing of it can be seen
+//! the witness has a network namespace with one cable to a bridge; the clients are at the bridge. Or all of them are on the
+//! loopback addresses of the world, where a director has them. Nothing of it can be seen
 //! outside, and the kernel removes all of it (processes, mounts, networks, files in memory) when its first process ends,
 //! however that ends.
 
@@ -10,10 +11,12 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{WaitOptions, getpid, getuid, wait};
 
-pub(crate) mod authority;
+mod authority;
+pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod nodes;
 pub(crate) mod vm;
-pub(crate) mod witness;
+mod witness;
 
 /// Where the world keeps its files: in memory, and only visible inside.
 pub(crate) const ROOT: &str = "/run/tandem";
@@ -83,7 +86,9 @@ fn first_process() -> Result<u8> {
     run("ip", &["link", "set", "lo", "up"])?;
     std::fs::create_dir_all(ROOT).context("make the world's directory")?;
     let own = std::env::current_exe().context("find the running program")?;
-    let inside = Command::new(own).args(std::env::args_os().skip(1)).env(STAGE, "inside").spawn();
+    let mut inside = Command::new(own);
+    inside.args(std::env::args_os().skip(1)).env(STAGE, "inside").env("TMPDIR", ROOT);
+    let inside = inside.spawn();
     let inside = i32::try_from(inside.context("start the world's second process")?.id())?;
     loop {
         let Some((pid, status)) = wait(WaitOptions::empty()).context("wait for a process of the world")? else {

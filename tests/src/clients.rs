@@ -1,6 +1,6 @@
 //! Clients that make a [`History`]: for each of the two servers one that commits row by row and one that commits two rows
-//! at a time, pinned to it whoever leads; one that goes where writes are taken; and for each server a look at whether it
-//! is writable, a few hundred times a second.
+//! at a time, pinned to it whoever leads; one that goes where writes are taken; some that use the pair's stable address,
+//! where it has one; and for each server a look at whether it is writable, a few hundred times a second.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,10 @@ use writing::{Answer, Statement};
 /// The clients' table.
 pub const TABLE: &str = "chaos_rows";
 
+/// Two for each server, and one that goes where writes are taken.
+const PINNED_AND_ROAMING: u32 = 5;
+/// At the stable address.
+const STABLE_CLIENTS: usize = 3;
 /// A client goes on with the next row after this long; a refused one asks again a little later.
 const PAUSE: Duration = Duration::from_millis(3);
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(8);
@@ -112,23 +116,19 @@ pub async fn make_table(leader: &Credentials) -> Result<()> {
 }
 
 impl Clients {
-    /// Begin. The credentials are a user's, at each server's own address, `[A, B]`.
+    /// Begin. The credentials are a user's, at each server's own address, `[A, B]`, and at the stable one.
     #[must_use]
-    pub fn start(way: Way, servers: &[Credentials; 2]) -> Clients {
+    pub fn start(way: Way, servers: &[Credentials; 2], stable: Option<&Credentials>) -> Clients {
         let (stop, stopped) = watch::channel(false);
         let recorder = Recorder { origin: Instant::now(), history: Arc::default() };
         let mut tasks = Vec::new();
-        let routes = [vec![Side::A], vec![Side::A], vec![Side::B], vec![Side::B], Side::BOTH.to_vec()];
+        let [a, b] = Side::BOTH.map(|side| Address::Own(side, servers[side.index()].options()));
+        let mut routes = vec![vec![a.clone()], vec![a.clone()], vec![b.clone()], vec![b.clone()], vec![a, b]];
+        let stable = stable.map(|credentials| vec![Address::Stable(credentials.options())]);
+        routes.extend(std::iter::repeat_n(stable, STABLE_CLIENTS).flatten());
         for (route, id) in routes.into_iter().zip(1_u32..) {
             let statement = if id % 2 == 0 { Statement::TwoRows } else { Statement::OneRow };
-            let writer = Writer {
-                id,
-                way,
-                statement,
-                route: route.into_iter().map(|side| (side, servers[side.index()].options())).collect(),
-                recorder: recorder.clone(),
-                next: 1,
-            };
+            let writer = Writer { id, way, statement, route, recorder: recorder.clone(), next: 1 };
             tasks.push(tokio::spawn(writer.run(stopped.clone())));
         }
         for side in Side::BOTH {
@@ -157,6 +157,14 @@ impl Clients {
         history.acknowledged().filter(|attempt| attempt.server == server && attempt.began >= moment).count()
     }
 
+    /// How many attempts that began after `moment` were acknowledged at the stable address.
+    #[must_use]
+    pub fn acknowledged_at_the_stable_address(&self, moment: Duration) -> usize {
+        let history = self.recorder.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let through = |attempt: &Attempt| attempt.rows.iter().any(|row| row.client > PINNED_AND_ROAMING);
+        history.acknowledged().filter(|attempt| attempt.began >= moment && through(attempt)).count()
+    }
+
     /// Stop after the attempts that are under way, and return everything.
     ///
     /// # Errors
@@ -170,13 +178,39 @@ impl Clients {
     }
 }
 
+/// Where a client connects to.
+#[derive(Clone)]
+enum Address {
+    /// A server's own.
+    Own(Side, MySqlConnectOptions),
+    /// The pair's: the session is with whoever leads when it begins.
+    Stable(MySqlConnectOptions),
+}
+
+impl Address {
+    async fn connect(&self) -> Option<(Side, MySqlConnection)> {
+        match self {
+            Address::Own(side, options) => Some((*side, connect(options).await?)),
+            Address::Stable(options) => {
+                let mut connection = connect(options).await?;
+                let asked = mysql::text(&mut connection, "SELECT CAST(@@GLOBAL.server_id AS CHAR)");
+                match tokio::time::timeout(ANSWER_LIMIT, asked).await.ok()?.ok()?.as_str() {
+                    "1" => Some((Side::A, connection)),
+                    "2" => Some((Side::B, connection)),
+                    _ => None,
+                }
+            }
+        }
+    }
+}
+
 /// One client that writes.
 struct Writer {
     id: u32,
     way: Way,
     statement: Statement,
-    /// The servers, the next one after each failure.
-    route: Vec<(Side, MySqlConnectOptions)>,
+    /// The next one after each failure.
+    route: Vec<Address>,
     recorder: Recorder,
     next: u64,
 }
@@ -185,32 +219,33 @@ impl Writer {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut session = None;
         let mut turn = 0;
+        let is_pinned = matches!(*self.route, [Address::Own(..)]);
         while !*stopped.borrow() {
-            let (side, options) = self.route[turn % self.route.len()].clone();
+            let address = self.route[turn % self.route.len()].clone();
             session = match session.take() {
                 Some(session) => Some(session),
                 None => tokio::select! {
-                    session = connect(&options) => session,
+                    session = address.connect() => session,
                     _ = stopped.changed() => None,
                 },
             };
-            let Some(connection) = &mut session else {
+            let Some((side, connection)) = &mut session else {
                 turn += 1;
                 tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
                 continue;
             };
-            let outcome = self.write(connection, side).await;
+            let outcome = self.write(connection, *side).await;
             let is_refused = outcome == Outcome::Refused;
             if outcome == Outcome::Unknown || is_refused {
                 turn += 1;
             }
-            // A session of a pool stays open on a server that refuses; the roaming client has to leave it.
-            if outcome == Outcome::Unknown || (is_refused && self.route.len() > 1) {
+            // A session of a pool stays open on a server that refuses; who looks for the leader has to leave it.
+            if outcome == Outcome::Unknown || (is_refused && !is_pinned) {
                 session = None;
             }
             tokio::time::sleep(if is_refused { PAUSE_AFTER_REFUSAL } else { PAUSE }).await;
         }
-        if let Some(session) = session {
+        if let Some((_, session)) = session {
             let _ = tokio::time::timeout(CONNECT_LIMIT, session.close()).await;
         }
     }

@@ -49,6 +49,14 @@ impl<'a> Service<'a> {
         Ok(service)
     }
 
+    /// One that is there already.
+    ///
+    /// # Errors
+    /// The id is none.
+    pub fn of(stack: &'a Stack, id: &str, plan: &'static str) -> Result<Service<'a>> {
+        Ok(Service { stack, id: id.parse().context("read the service instance's id")?, plan })
+    }
+
     /// Provision a leader and a follower.
     ///
     /// # Errors

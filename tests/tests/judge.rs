@@ -81,7 +81,7 @@ impl Bare {
         clients::make_table(&self.servers[0]).await?;
         let terms = "CREATE TABLE terms (term BIGINT UNSIGNED PRIMARY KEY); INSERT INTO terms VALUES (1)";
         mysql::execute(&mut self.servers[0].connect().await?, terms).await?;
-        let clients = Clients::start(WAY, &self.servers);
+        let clients = Clients::start(WAY, &self.servers, None);
         acknowledges(&clients, Side::A, 50).await?;
         Ok(clients)
     }

@@ -25,7 +25,7 @@ const DISK_MB: u64 = 700;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Far more than any lease.
 const CLOCK_AHEAD: Duration = Duration::from_secs(3600);
-const SERVERS: [&str; 2] = ["mariadbd", "mysqld"];
+pub(super) const SERVERS: [&str; 2] = ["mariadbd", "mysqld"];
 
 /// Where MySQL is, if it is on this machine.
 pub(crate) fn mysql_package() -> Result<PathBuf> {
