@@ -141,25 +141,17 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
 /// Promote this follower; its leader, which asks for it, is read-only and waits. Every millisecond here is outage. The
 /// source is forgotten afterwards, with the flag still up.
 pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, raised: Raised) -> Result<()> {
-    let limit = Duration::from_millis(promotion.position.timeout_ms);
-    let ends = Instant::now() + limit;
+    let ends = Instant::now() + Duration::from_millis(promotion.position.timeout_ms);
     let issued = agent.leadership.redeem_ticket(promotion.ticket);
     let issued = issued.context("the right to this promotion is void; run switchover again")?;
     let succession = agent.automatic.succession(promotion.ticket);
-    let wanted = &promotion.position.gtid;
-    ensure!(
-        agent.database.wait_until_applied(wanted, limit).await?,
-        "{} has not applied {wanted} within {} ms",
-        agent.instance.name(),
-        limit.as_millis()
-    );
-    let stopped = tokio::time::timeout_at(ends, agent.database.stop_replication()).await;
-    if !matches!(stopped, Ok(Ok(()))) {
-        // The leader is there and read-only; what is thrown away is received again.
-        agent.database.start_replication().await?;
-        stopped.context("replication did not stop in time")??;
-    }
-    agent.leadership.take_over(promotion.epoch, issued)?;
+    // The old leader has closed and voted, so the own vote goes to the disk while the rest is applied and replication stops. An
+    // epoch that is then not used is given up like any other.
+    let voting = agent.clone();
+    let voted = tokio::task::spawn_blocking(move || voting.leadership.take_over(promotion.epoch, issued));
+    let (voted, stopped) = tokio::join!(voted, apply_and_stop(&agent, &promotion.position.gtid, ends));
+    stopped?;
+    voted.context("take the leadership over")??;
     open_as_leader(&agent).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
@@ -176,6 +168,23 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
         }
         drop(raised);
     });
+    Ok(())
+}
+
+async fn apply_and_stop(agent: &Agent, wanted: &str, ends: Instant) -> Result<()> {
+    let limit = ends.saturating_duration_since(Instant::now());
+    ensure!(
+        agent.database.wait_until_applied(wanted, limit).await?,
+        "{} has not applied {wanted} within {} ms",
+        agent.instance.name(),
+        limit.as_millis()
+    );
+    let stopped = tokio::time::timeout_at(ends, agent.database.stop_replication()).await;
+    if !matches!(stopped, Ok(Ok(()))) {
+        // The leader is there and read-only; what is thrown away is received again.
+        agent.database.start_replication().await?;
+        stopped.context("replication did not stop in time")??;
+    }
     Ok(())
 }
 
