@@ -12,22 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::api::{Command, Event, Follow, Position};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::leadership::{self, Turn};
 use crate::report::{Report, sentence};
-use crate::topology::{self, Admission, Observed, Peer, Refusal, Run, Side, Step};
+use crate::topology::{self, Admission, Observed, Peer, Refusal, Refused, Run, Side, Step};
 
 pub(crate) use failover::yield_leadership;
 pub(crate) use follow::{follow, receive};
 pub(crate) use promotion::{lead, open, prepare_promotion, promote};
 pub(crate) use switchover::{Retaken, take_back};
 
-/// Everything that waits for replication waits this long.
-pub(crate) const REPLICATION_LIMIT: Duration = Duration::from_secs(300);
 /// configure-leader-follower runs right after a deployment, when servers may still be starting.
 const AWAIT_LIMIT: Duration = Duration::from_secs(60);
 const OWN_SERVER_LIMIT: Duration = Duration::from_secs(10);
@@ -49,8 +47,9 @@ pub(crate) async fn run(agent: Arc<Agent>, command: Command, raised: Raised, rep
 pub(crate) async fn rehearse(agent: Arc<Agent>, command: Command, report: Report) {
     let said = async {
         let observed = observe(&agent, command, Run::default(), Instant::now()).await?;
-        topology::admit(command, &observed)?;
-        let steps = topology::plan(command, &observed)?;
+        let refused = |refusal: Refusal| refusal.beside(&observed.me, &observed.peer);
+        topology::admit(command, &observed).map_err(refused)?;
+        let steps = topology::plan(command, &observed).map_err(refused)?;
         report.say(format!("Dry run of {}: nothing is changed", command.name()));
         for (number, step) in steps.iter().enumerate() {
             report.say(format!("{}. {}", number + 1, topology::describe(step, &observed)));
@@ -76,7 +75,7 @@ fn end(done: Result<()>, acted: bool, raised: Raised, report: &Report) {
 fn outcome(done: Result<()>, acted: bool) -> Event {
     match done {
         Ok(()) => Event::Succeeded,
-        Err(error) if error.is::<Refusal>() && !acted => {
+        Err(error) if (error.is::<Refusal>() || error.is::<Refused>()) && !acted => {
             tracing::warn!("refused: {}", sentence(&error));
             Event::Refused(sentence(&error))
         }
@@ -105,7 +104,8 @@ async fn walk(agent: &Agent, command: Command, run: &mut Run, report: &Report, a
     let mut steps = 0;
     loop {
         let observed = observe(agent, command, *run, begun).await?;
-        if !is_admitted && topology::admit(command, &observed)? == Admission::Soon {
+        let refused = |refusal: Refusal| refusal.beside(&observed.me, &observed.peer);
+        if !is_admitted && topology::admit(command, &observed).map_err(refused)? == Admission::Soon {
             if begun.elapsed() > AWAIT_LIMIT {
                 bail!("the peer is busy with its recovery for more than {} s; its log says why", AWAIT_LIMIT.as_secs());
             }
@@ -113,12 +113,12 @@ async fn walk(agent: &Agent, command: Command, run: &mut Run, report: &Report, a
             continue;
         }
         is_admitted |= matches!(observed.peer, Peer::Answers(_));
-        let step = topology::next_step(command, &observed)?;
-        match step {
+        let step = topology::next_step(command, &observed).map_err(refused)?;
+        let done = match step {
             Step::Done => return finish(command, &observed, report),
-            Step::Await => await_peer(&observed, begun, report).await?,
-            Step::ApplyReceived => promotion::apply_received(agent, &observed.me, begun, report).await?,
-            Step::ReceiveRest => promotion::receive_rest(&observed, begun, report).await?,
+            Step::Await => await_peer(agent, &observed, begun, report).await,
+            Step::ApplyReceived => promotion::apply_received(agent, &observed.me, begun, report).await,
+            Step::ReceiveRest => promotion::receive_rest(agent, &observed, begun, report).await,
             _ => {
                 steps += 1;
                 if steps > STEPS {
@@ -126,10 +126,15 @@ async fn walk(agent: &Agent, command: Command, run: &mut Run, report: &Report, a
                 }
                 // What is refused of these has changed nothing.
                 *acted |= !matches!(step, Step::Campaign | Step::ChangeSync);
-                journaled(agent, command, step, run, report).await?;
-                *acted = true;
+                let done = journaled(agent, command, step, run, report).await;
+                *acted |= done.is_ok();
+                done
             }
-        }
+        };
+        done.map_err(|error| match error.downcast::<Refusal>() {
+            Ok(refusal) => refused(refusal).into(),
+            Err(error) => error,
+        })?;
     }
 }
 
@@ -219,13 +224,10 @@ async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> R
     agent.observe(run).await
 }
 
-async fn await_peer(observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
+async fn await_peer(agent: &Agent, observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
     let Peer::Silent { address, why, .. } = &observed.peer else { return Ok(()) };
-    if begun.elapsed() > AWAIT_LIMIT {
-        return Err(anyhow!(
-            "Failed to get server status for {address}: {why}. Both servers must answer: start the other VM, or run \
-             make-leader on the one that is left"
-        ));
+    if begun.elapsed() > AWAIT_LIMIT.min(agent.instance.replication_limit()) {
+        return Err(Refusal::PeerMissing { address: *address, why: why.clone() }.into());
     }
     report.say(format!("Waiting for {address}: {why}"));
     tokio::time::sleep(SAY_AGAIN / 2).await;
@@ -236,7 +238,7 @@ async fn sync_peer(agent: &Agent, report: &Report) -> Result<()> {
     let peer = agent.pair()?;
     let gtid = agent.database.position().await?;
     report.say(format!("Requesting peer ({}) to sync its received transaction to GTID {gtid}", peer.address));
-    let position = Position { gtid, timeout_ms: u64::try_from(REPLICATION_LIMIT.as_millis())? };
+    let position = Position { gtid, timeout_ms: u64::try_from(agent.instance.replication_limit().as_millis())? };
     peer.client.receive(&position, |line| report.say(line)).await?;
     report.say("Sync request completed successfully");
     Ok(())

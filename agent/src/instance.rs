@@ -31,6 +31,7 @@ pub(crate) struct Properties {
     #[serde(default)]
     failover: Failover,
     max_failover_loss_in_seconds: Option<u64>,
+    replication_wait_timeout_in_seconds: Option<u64>,
 }
 
 /// Who starts a failover.
@@ -64,6 +65,7 @@ pub(crate) enum Mode {
     SemiSync,
 }
 
+const REPLICATION_LIMIT: Duration = Duration::from_secs(300);
 /// A shorter one would be lost to an ordinary pause of a busy VM.
 const SHORTEST_LEASE_MS: u64 = 1_000;
 const LONGEST_LEASE_MS: u64 = 600_000;
@@ -123,6 +125,8 @@ pub(crate) struct Pair {
     pub(crate) failover: Failover,
     /// How old the follower's newest heartbeat may be at an automatic failover in async mode.
     pub(crate) max_loss: Option<Duration>,
+    /// How long a command waits for replication.
+    pub(crate) replication_limit: Duration,
 }
 
 /// How commits wait for the follower, where they do.
@@ -161,6 +165,9 @@ impl Instance {
                     ack_timeout_ms: properties.semi_sync_ack_timeout_in_ms,
                     failover: properties.failover,
                     max_loss: properties.max_failover_loss_in_seconds.map(Duration::from_secs),
+                    replication_limit: properties
+                        .replication_wait_timeout_in_seconds
+                        .map_or(REPLICATION_LIMIT, Duration::from_secs),
                 })
             }
         };
@@ -191,6 +198,11 @@ impl Instance {
     /// The plan promises that a failover loses no acknowledged transaction.
     pub(crate) fn promises_sync(&self) -> bool {
         self.sync().is_some_and(Sync::is_promise)
+    }
+
+    /// Only of a pair is there a wait.
+    pub(crate) fn replication_limit(&self) -> Duration {
+        self.pair.as_ref().map_or(REPLICATION_LIMIT, |pair| pair.replication_limit)
     }
 
     /// The server's directory on the persistent disk.

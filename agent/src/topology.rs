@@ -25,7 +25,7 @@ use agent::api::{Activity, Command};
 pub(crate) use observed::{Channel, Observed, Peer, Run, Server};
 pub(crate) use plan::{describe, plan};
 use promotion::make_leader;
-pub(crate) use refusal::Refusal;
+pub(crate) use refusal::{Refusal, Refused};
 #[cfg(test)]
 pub(crate) use tests::{following, server, writable};
 
@@ -146,7 +146,7 @@ fn configure(observed: &Observed) -> Result<Step, Refusal> {
 /// The product's decision table.
 fn find_leader(me: &Server, peer: &Server) -> Result<Side, Refusal> {
     match (me.is_writable, peer.is_writable) {
-        (true, true) => Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() }),
+        (true, true) => Err(Refusal::BothWritable),
         (true, false) => catchup(peer, me).map(|_| Side::Me),
         (false, true) => catchup(me, peer).map(|_| Side::Peer),
         (false, false) => find_candidate(me, peer),
@@ -155,12 +155,12 @@ fn find_leader(me: &Server, peer: &Server) -> Result<Side, Refusal> {
 
 fn check_leader(leader: &Server, follower: &Server) -> Result<(), Refusal> {
     if leader.channel.is_some() {
-        return Err(Refusal::LeaderReplicates { leader: leader.describe() });
+        return Err(Refusal::LeaderReplicates { leader: leader.instance.clone() });
     }
     let of_leader = leader.executed.clone().map_err(|cause| Refusal::Unreadable { of: "leader", cause })?;
     let of_follower = follower.known().map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
     if !of_leader.contains(&of_follower) {
-        return Err(Refusal::Diverged { leader: leader.describe(), follower: follower.describe() });
+        return Err(Refusal::Diverged { leader: leader.instance.clone(), follower: follower.instance.clone() });
     }
     Ok(())
 }
@@ -185,8 +185,8 @@ fn no_candidate(me: &Server, peer: &Server) -> Refusal {
         (_, _) => false,
     };
     match contains(me, peer) || contains(peer, me) {
-        true => Refusal::NoCandidate { me: me.describe(), peer: peer.describe() },
-        false => Refusal::BothAhead { me: me.describe(), peer: peer.describe() },
+        true => Refusal::NoCandidate,
+        false => Refusal::BothAhead,
     }
 }
 
@@ -219,6 +219,9 @@ fn switchover(observed: &Observed) -> Result<Step, Refusal> {
     let me = &observed.me;
     let peer = match &observed.peer {
         Peer::None => return Err(Refusal::SingleNode { command: Command::Switchover }),
+        Peer::Silent { .. } if !me.is_writable => {
+            return Err(Refusal::NotTheLeader { command: Command::Switchover, me: me.instance.clone() });
+        }
         Peer::Silent { address, why, .. } => {
             let why = format!("{address} gives no status: {why}");
             return Err(Refusal::FollowerNotReady { follower: address.to_string(), why });
@@ -226,8 +229,8 @@ fn switchover(observed: &Observed) -> Result<Step, Refusal> {
         Peer::Answers(peer) => peer,
     };
     match (me.is_writable, peer.is_writable) {
-        (true, true) => Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() }),
-        (true, false) if me.channel.is_some() => Err(Refusal::LeaderReplicates { leader: me.describe() }),
+        (true, true) => Err(Refusal::BothWritable),
+        (true, false) if me.channel.is_some() => Err(Refusal::LeaderReplicates { leader: me.instance.clone() }),
         (true, false) => check_successor(me, peer).map(|()| Step::HandOver),
         // This run's hand-over, or one that was cut off behind its commit point.
         (false, true) if observed.run.has_handed_over || me.channel.is_none() => {
@@ -235,7 +238,7 @@ fn switchover(observed: &Observed) -> Result<Step, Refusal> {
             Ok(if me.follows(peer) { Step::Done } else { Step::Follow(Side::Me) })
         }
         (false, true) => Err(Refusal::NotLeader { leader: peer.instance.clone() }),
-        (false, false) => Err(Refusal::NoLeader { me: me.describe(), peer: peer.describe() }),
+        (false, false) => Err(Refusal::NoLeader),
     }
 }
 
@@ -244,9 +247,7 @@ fn failover(observed: &Observed) -> Result<Step, Refusal> {
     let Observed { me, peer, run, .. } = observed;
     match peer {
         Peer::None => Err(Refusal::SingleNode { command: Command::Failover }),
-        Peer::Answers(peer) if me.is_writable && peer.is_writable => {
-            Err(Refusal::BothWritable { me: me.describe(), peer: peer.describe() })
-        }
+        Peer::Answers(peer) if me.is_writable && peer.is_writable => Err(Refusal::BothWritable),
         Peer::Answers(leader) if leader.is_writable => check_successor(leader, me).map(|()| Step::Yield),
         Peer::Answers(follower) if me.is_writable && me.channel.is_none() => {
             Ok(if follower.follows(me) || run.has_awaited_rejoin { Step::Done } else { Step::AwaitRejoin })
@@ -274,9 +275,9 @@ fn change_sync(command: Command, observed: &Observed) -> Result<Step, Refusal> {
     match peer {
         _ if run.has_changed_sync => Ok(Step::Done),
         Peer::None => Err(Refusal::SingleNode { command }),
-        _ if !me.is_writable => Err(Refusal::NotTheLeader { command, me: me.describe() }),
+        _ if !me.is_writable => Err(Refusal::NotTheLeader { command, me: me.instance.clone() }),
         Peer::Answers(peer) if command == Command::RestoreSync && !peer.follows(me) => {
-            Err(Refusal::NobodyToWaitFor { why: peer.describe() })
+            Err(Refusal::NobodyToWaitFor { why: format!("{} does not follow", peer.instance) })
         }
         Peer::Silent { address, why } if command == Command::RestoreSync => {
             Err(Refusal::NobodyToWaitFor { why: format!("{address} gives no status: {why}") })

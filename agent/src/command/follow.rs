@@ -4,17 +4,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use agent::api::{Position, Receiver};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::time::Instant;
 
 use super::promotion::apply_relay_log;
-use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
+use super::{LOOK_AGAIN, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::gtid::History;
 use crate::report::Report;
 use crate::salvage;
 use crate::seed;
-use crate::topology::{self, Catchup, Channel, Server};
+use crate::topology::{self, Catchup, Channel, Peer, Refusal, Server};
 
 /// Replicate from the leader, with its data copied first where this server cannot go on from its own.
 pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Result<()> {
@@ -23,7 +23,8 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     let me = agent.own_server().await?;
     let leading = agent.peer_server().await?;
     ensure!(!me.is_writable, "this server is writable; make it read-only before it follows {leader}");
-    let catchup = topology::catchup(&me, &leading)?;
+    let catchup =
+        topology::catchup(&me, &leading).map_err(|refusal| refusal.beside(&me, &Peer::Answers(leading.clone())))?;
     // What it wrote as a leader waits no longer, and its applier must not begin to.
     if agent.database.facts().await?.semi_sync.is_source_enabled {
         agent.database.disable_semi_sync_source().await?;
@@ -46,7 +47,13 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     }
     agent.database.replicate_from(leader, &peer.replication_password).await?;
     agent.leadership.has_followed()?;
-    wait_until_healthy(agent, report).await
+    match wait_until_healthy(agent, report).await? {
+        None => Ok(()),
+        Some(refusal) => {
+            let me = agent.own_server().await?;
+            Err(refusal.beside(&me, &Peer::Answers(leading)).into())
+        }
+    }
 }
 
 /// What was received and is not applied would be thrown away when the threads start anew. The leader has it too, but the leader
@@ -59,26 +66,20 @@ async fn apply_what_is_here(agent: &Agent, me: &Server, report: &Report) -> Resu
     }
 }
 
-async fn wait_until_healthy(agent: &Agent, report: &Report) -> Result<()> {
-    let mut waiting = Waiting::new(REPLICATION_LIMIT);
+/// Why replication does not work, where it does not.
+async fn wait_until_healthy(agent: &Agent, report: &Report) -> Result<Option<Refusal>> {
+    let mut waiting = Waiting::new(agent.instance.replication_limit());
     loop {
-        let channel = agent.database.facts().await?.channel.context("Replication appears to be unconfigured")?;
+        let Some(channel) = agent.database.facts().await?.channel else { return Ok(Some(Refusal::Unconfigured)) };
         match (channel.receiver, channel.is_applier_running) {
-            (Receiver::Connected, true) => return Ok(()),
+            (Receiver::Connected, true) => return Ok(None),
             (Receiver::Connecting, true) if waiting.go_on() => {
                 waiting.say(report, || {
                     format!("Waiting for replication from {} {}", channel.source, channel.receiver_error)
                 });
             }
-            (Receiver::Connecting, true) => {
-                bail!("Timeout waiting for healthy replication state: {}", channel.receiver_error)
-            }
-            (receiver, is_applier_running) => bail!(
-                "Bad replication state: receiver {receiver:?}, applier {}; last receiver error: {:?}, last applier error: {:?}",
-                if is_applier_running { "running" } else { "stopped" },
-                channel.receiver_error,
-                channel.applier_error
-            ),
+            (Receiver::Connecting, true) => return Ok(Some(Refusal::NotConnected)),
+            (_, _) => return Ok(Some(Refusal::BrokenReplication)),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -87,7 +88,7 @@ async fn wait_until_healthy(agent: &Agent, report: &Report) -> Result<()> {
 /// Wait until this follower has received everything of a position, applied or not.
 pub(crate) async fn receive(agent: &Agent, position: &Position, report: &Report) -> Result<()> {
     let wanted: History = position.gtid.parse()?;
-    let mut waiting = Waiting::new(Duration::from_millis(position.timeout_ms).min(REPLICATION_LIMIT));
+    let mut waiting = Waiting::new(Duration::from_millis(position.timeout_ms).min(agent.instance.replication_limit()));
     loop {
         let facts = agent.database.facts().await?;
         let channel = facts.channel.context("replication is not configured on this instance")?;
@@ -102,7 +103,12 @@ pub(crate) async fn receive(agent: &Agent, position: &Position, report: &Report)
             position.gtid,
             channel.receiver_error
         );
-        ensure!(waiting.go_on(), "timed out waiting for received transactions: {} of {}", known, position.gtid);
+        ensure!(
+            waiting.go_on(),
+            "timed out waiting for received transactions: {known} of {}. Run the command again when inspect says that {} receives",
+            position.gtid,
+            agent.instance.name()
+        );
         waiting.say(report, || format!("Received {known} of {}", position.gtid));
         tokio::time::sleep(LOOK_AGAIN).await;
     }

@@ -7,7 +7,7 @@ use agent::api::{Command, Position, Promotion, Ticket};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use super::{LOOK_AGAIN, REPLICATION_LIMIT, SAY_AGAIN};
+use super::{LOOK_AGAIN, SAY_AGAIN};
 use crate::agent::Agent;
 use crate::automatic::{note_promotion, note_succession};
 use crate::busy::Raised;
@@ -44,8 +44,8 @@ pub(super) async fn force(agent: &Agent, report: &Report) -> Result<()> {
 }
 
 /// Wait a little for what the old leader, which is read-only, still has; the loop of the command looks again.
-pub(super) async fn receive_rest(observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
-    check_time(begun)?;
+pub(super) async fn receive_rest(agent: &Agent, observed: &Observed, begun: Instant, report: &Report) -> Result<()> {
+    check_time(agent, begun)?;
     if begun.elapsed() > SAY_AGAIN
         && let Peer::Answers(peer) = &observed.peer
     {
@@ -61,7 +61,7 @@ pub(super) async fn apply_relay_log(agent: &Agent, report: &Report) -> Result<()
     let Some(last) = agent.database.apply_relay_log().await? else { return Ok(()) };
     let begun = Instant::now();
     while !agent.database.wait_until_applied(&last, SAY_AGAIN).await? {
-        check_time(begun)?;
+        check_time(agent, begun)?;
         report.say(format!("Applying: {} of {last}", agent.database.position().await?));
         let channel = agent.database.facts().await?.channel.context("the server has forgotten its source")?;
         ensure!(channel.is_applier_running, Refusal::ApplierStopped { error: channel.applier_error });
@@ -71,7 +71,7 @@ pub(super) async fn apply_relay_log(agent: &Agent, report: &Report) -> Result<()
 
 /// Wait a little; the loop of the command looks again, so a stopped applier is seen.
 pub(super) async fn apply_received(agent: &Agent, me: &Server, begun: Instant, report: &Report) -> Result<()> {
-    check_time(begun)?;
+    check_time(agent, begun)?;
     let received = me.channel.as_ref().map(|channel| channel.received.in_order()).unwrap_or_default();
     if !agent.database.wait_until_applied(&received, SAY_AGAIN).await? {
         report.say(format!("Applying: {} of {received}", agent.database.position().await?));
@@ -79,12 +79,9 @@ pub(super) async fn apply_received(agent: &Agent, me: &Server, begun: Instant, r
     Ok(())
 }
 
-fn check_time(begun: Instant) -> Result<()> {
-    ensure!(
-        begun.elapsed() < REPLICATION_LIMIT,
-        "Timed out after {} seconds. The follower is still applying MySQL transactions. Please re-run the make-leader errand.",
-        REPLICATION_LIMIT.as_secs()
-    );
+fn check_time(agent: &Agent, begun: Instant) -> Result<()> {
+    let limit = agent.instance.replication_limit();
+    ensure!(begun.elapsed() < limit, Refusal::StillApplying { limit });
     Ok(())
 }
 

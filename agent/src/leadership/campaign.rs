@@ -184,7 +184,7 @@ fn may_lack_by_witness(agent: &Agent, canvass: &Canvass<'_>) -> bool {
 
 fn alive(agent: &Agent) -> Refusal {
     let leader = agent.leadership.record().leader.unwrap_or_else(|| "the other server".into());
-    Refusal::LeaderAccessible { leader: format!("{leader} still leads: its agent or the witness says so") }
+    Refusal::LeaderAccessible { why: format!("{leader} still leads: its agent or the witness says so") }
 }
 
 /// False where somebody was faster.

@@ -10,13 +10,13 @@ pub(super) fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
     if let Peer::Answers(peer) = peer
         && peer.is_writable
     {
-        return Err(Refusal::LeaderAccessible { leader: peer.describe() });
+        return Err(Refusal::LeaderAccessible { why: format!("{} is writable", peer.instance) });
     }
     if me.is_writable {
         return match &me.channel {
             None => Ok(Step::Done),
             Some(channel) if channel.is_stopped_without_error() => Ok(Step::ForgetSource),
-            Some(_) => Err(Refusal::LeaderReplicates { leader: me.describe() }),
+            Some(_) => Err(Refusal::LeaderReplicates { leader: me.instance.clone() }),
         };
     }
     if let Some(error) = me.channel.as_ref().and_then(Channel::broken_applier) {
@@ -63,7 +63,7 @@ fn check_losses(me: &Server, peer: &Peer) -> Result<(), Refusal> {
     match peer {
         Peer::Answers(peer) => match peer.known() {
             Ok(others) if own.contains(&others) => Ok(()),
-            Ok(_) => Err(Refusal::WouldLose { me: me.describe(), peer: peer.describe() }),
+            Ok(_) => Err(Refusal::WouldLose { me: me.instance.clone(), peer: peer.instance.clone() }),
             Err(cause) => Err(Refusal::Unreadable { of: "leader", cause }),
         },
         Peer::None | Peer::Silent { .. } => check_empty(me, peer),

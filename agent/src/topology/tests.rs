@@ -311,3 +311,20 @@ fn a_replaced_leader_is_copied_to_after_what_only_it_has_is_saved() {
     }
     assert_eq!(catchup(&Server { led: 2, ..server(1, "0-1-5") }, &leader()), Ok(Catchup::Continue));
 }
+
+#[test]
+fn a_refusal_is_told_with_what_both_servers_said() {
+    let (me, peer) = (writable(server(0, "0-1-5")), healthy(server(1, "")));
+    for (peer, expected) in [
+        (Peer::None, ""),
+        (silent(), "; 127.2.0.1 gives no status (the agent does not answer)"),
+        (
+            Peer::Answers(peer),
+            "; mysql/1 at 127.2.0.1 (read-only, GTID executed empty, replicates from 127.1.0.1: receiver connected, applier running)",
+        ),
+    ] {
+        let told = Refusal::NoLeader.beside(&me, &peer).to_string();
+        let state = "State: mysql/0 at 127.1.0.1 (writable, GTID executed 0-1-5)";
+        assert_eq!(told, format!("{}. {state}{expected}", Refusal::NoLeader));
+    }
+}

@@ -51,3 +51,12 @@ pub(crate) fn follow_nobody() -> &'static str {
 pub(crate) fn origin() -> &'static str {
     if *IS_MYSQL { "SELECT CONCAT(@@server_uuid, ':')" } else { "SELECT CONCAT('0-', @@server_id, '-')" }
 }
+
+/// A transaction whose id has the form that is seldom seen: another domain, or a tag.
+pub(crate) fn write_in_another_way() -> &'static str {
+    if *IS_MYSQL {
+        "SET SESSION gtid_next='AUTOMATIC:tag'; CREATE DATABASE tagged"
+    } else {
+        "SET SESSION gtid_domain_id=7; CREATE DATABASE tagged"
+    }
+}

@@ -13,6 +13,7 @@ mod monitoring;
 mod one_command;
 mod pair;
 mod preparing;
+mod refusals;
 mod rejoin;
 mod seeding;
 mod session;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agent::api::{Activity, Command, Receiver, Role};
 use sqlx::Executor;
 
-use crate::vm::{Vm, deployment, user};
+use crate::vm::{Vm, deployment_with, user};
 
 /// Two VMs, started and configured: the first one leads.
 pub(crate) async fn configured() -> (Vm, Vm) {
@@ -14,8 +14,19 @@ pub(crate) async fn configured() -> (Vm, Vm) {
     (leader, follower)
 }
 
+/// As [`configured`], with properties of the plan.
+pub(crate) async fn configured_with(plan: &serde_json::Value) -> (Vm, Vm) {
+    let (leader, follower) = started_with(plan).await;
+    run(&leader, Command::ConfigureLeaderFollower).await.unwrap();
+    (leader, follower)
+}
+
 pub(crate) async fn started() -> (Vm, Vm) {
-    let mut vms = deployment(2);
+    started_with(&serde_json::json!({})).await
+}
+
+async fn started_with(plan: &serde_json::Value) -> (Vm, Vm) {
+    let mut vms = deployment_with(2, plan);
     vms.iter_mut().for_each(Vm::start);
     let (second, first) = (vms.pop().unwrap(), vms.pop().unwrap());
     tokio::join!(first.until_up(), second.until_up());

@@ -6,24 +6,20 @@ use agent::api::{Command, ReplicationMode, Role, Status};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::pair::{in_step, run, until_received};
-use crate::vm::{Vm, deployment_with};
+use crate::pair::{configured_with, in_step, run, until_received};
+use crate::vm::Vm;
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
 /// A pair whose leader has promised that it acknowledges nothing alone.
 async fn promised() -> (Vm, Vm) {
-    let (first, second) = configured_with(&json!({"replication_mode": "semi-sync"})).await;
+    let (first, second) = with_table(&json!({"replication_mode": "semi-sync"})).await;
     until_promised(&first).await;
     (first, second)
 }
 
-async fn configured_with(plan: &serde_json::Value) -> (Vm, Vm) {
-    let mut vms = deployment_with(2, plan);
-    vms.iter_mut().for_each(Vm::start);
-    let (second, first) = (vms.pop().unwrap(), vms.pop().unwrap());
-    tokio::join!(first.until_up(), second.until_up());
-    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+async fn with_table(plan: &serde_json::Value) -> (Vm, Vm) {
+    let (first, second) = configured_with(plan).await;
     first.sql(TABLE).await;
     (first, second)
 }
@@ -205,7 +201,7 @@ async fn a_follower_that_may_lack_rows_is_promoted_by_force_only() {
 #[tokio::test]
 async fn a_wait_that_ends_by_itself_promises_nothing() {
     let plan = json!({"replication_mode": "semi-sync", "semi_sync_ack_timeout_in_ms": 300});
-    let (mut first, mut second) = configured_with(&plan).await;
+    let (mut first, mut second) = with_table(&plan).await;
     first.until("waiting commits", |status| status.replication_mode == ReplicationMode::Semisync).await;
     second.kill();
 
