@@ -37,7 +37,7 @@ down: ## Remove what `make up` started
 	@if [ -x target/debug/stack ]; then target/debug/stack down --dir .run; \
 	elif [ -e .run ]; then echo "target/debug/stack is gone, run: cargo build -p tests && make down"; exit 1; fi
 
-bench: mariadb tools ## Measure against a floor of bare servers (release build)
+bench: mariadb mysql tools ## Measure against a floor of bare servers (release build)
 	$(CARGO) build --release --workspace --bins
 	@target/release/bench
 

@@ -1,4 +1,4 @@
-//! The floor: `floor.sh` with the product's own server settings.
+//! The floor: `floor.sh` with the product's own server settings, or with what of them decides durability.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,27 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use sqlx::ConnectOptions;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
-use tests::Stack;
+use tests::clients::Family;
 use tests::mysql::Credentials;
+use tests::{Stack, stack};
 
-/// Settings that say which server it is, not how it works; the script gives its own.
-const IDENTITY: [&str; 15] = [
-    "basedir",
-    "bind-address",
-    "datadir",
-    "init-file",
-    "log-bin",
-    "log-error",
-    "pid-file",
-    "port",
-    "read-only",
-    "relay-log",
-    "server-id",
-    "socket",
-    "tmpdir",
-    "user",
-    "report-host",
-];
+use crate::settings::Settings;
+
+/// The servers of a pair, by the names that the script gives them.
+pub(crate) const SERVERS: [&str; 2] = ["leader", "follower"];
 
 /// How many servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +23,9 @@ pub(crate) enum Topology {
     Pair,
 }
 
-impl Topology {
-    /// The plan of the same shape.
-    pub(crate) fn plan(self) -> &'static str {
-        match self {
-            Topology::Single => "db-single",
-            Topology::Pair => "db-leader-follower",
-        }
-    }
-}
-
-/// Where the bare servers live.
+/// Where the bare servers of a family live. One server or one pair at a time.
 pub(crate) struct Floor {
+    pub(crate) family: Family,
     script: PathBuf,
     directory: PathBuf,
     settings: PathBuf,
@@ -55,37 +33,54 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Take over the product's settings and prepare the template.
-    pub(crate) fn prepare(stack: &Stack, settings: &str) -> Result<Floor> {
+    /// Prepare the template.
+    pub(crate) fn prepare(stack: &Stack, family: Family, settings: &Settings) -> Result<Floor> {
         // On the same file system as the product's disks, so that a copy costs the same.
-        let directory = stack.directory().join("floor");
+        let directory = stack.directory().join("floor").join(family.name());
         std::fs::create_dir_all(&directory).context("make the floor's directory")?;
         let floor = Floor {
+            family,
             script: Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/floor.sh"),
             settings: directory.join("my.cnf"),
             directory,
             addresses: [2, 3].map(|host| format!("127.{}.200.{host}", stack.block)),
         };
-        std::fs::write(&floor.settings, without_identity(settings)).context("write the floor's settings")?;
-        floor.script(&["template"], &[floor.settings.to_str().context("the settings' path is not text")?])?;
+        settings.write(&floor.settings)?;
+        floor.script("template", &[&floor.settings()?])?;
         Ok(floor)
     }
 
     /// Start servers once and return how long that took.
-    pub(crate) fn start(&self, topology: Topology) -> Result<Duration> {
-        let settings = self.settings.to_str().context("the settings' path is not text")?;
+    pub(crate) fn start(&self, topology: Topology, settings: &Settings) -> Result<Duration> {
+        settings.write(&self.settings)?;
         let [leader, follower] = &self.addresses;
         let printed = match topology {
-            Topology::Single => self.script(&["single"], &[settings, leader])?,
-            Topology::Pair => self.script(&["pair"], &[settings, leader, follower])?,
+            Topology::Single => self.script("single", &[&self.settings()?, leader])?,
+            Topology::Pair => self.script("pair", &[&self.settings()?, leader, follower])?,
         };
         let ms: f64 = printed.trim().parse().with_context(|| format!("read the floor's time from {printed}"))?;
         Ok(Duration::from_secs_f64(ms / 1000.0))
     }
 
+    /// Start a server of the pair again, on the data in its directory.
+    pub(crate) fn launch(&self, server: usize) -> Result<()> {
+        self.script("launch", &[&self.settings()?, SERVERS[server], &self.addresses[server]]).map(drop)
+    }
+
+    /// End a server without a farewell; its data stay.
+    pub(crate) fn kill(&self, server: usize) -> Result<()> {
+        self.script("kill", &[SERVERS[server]]).map(drop)
+    }
+
+    /// The process of a server.
+    pub(crate) fn pid(&self, server: usize) -> Result<i32> {
+        let text = std::fs::read_to_string(self.directory.join(SERVERS[server]).join("process"));
+        text.context("read the bare server's pid")?.trim().parse().context("read the bare server's pid")
+    }
+
     /// End the servers and remove their data.
     pub(crate) fn stop(&self) -> Result<()> {
-        self.script(&["stop"], &[]).map(drop)
+        self.script("stop", &[]).map(drop)
     }
 
     /// The application's way to both servers.
@@ -102,10 +97,9 @@ impl Floor {
     }
 
     /// The administrator's way to a server.
-    pub(crate) async fn administrator(&self, server: &str) -> Result<MySqlConnection> {
-        let socket = self.directory.join(server).join("socket");
-        let options = MySqlConnectOptions::new().socket(socket).username("root");
-        options.connect().await.with_context(|| format!("connect to the bare {server}"))
+    pub(crate) async fn administrator(&self, server: usize) -> Result<MySqlConnection> {
+        let options = MySqlConnectOptions::new().socket(self.place(server).join("socket")).username("root");
+        options.connect().await.with_context(|| format!("connect to the bare {}", SERVERS[server]))
     }
 
     /// The address of a server.
@@ -113,13 +107,25 @@ impl Floor {
         &self.addresses[server]
     }
 
-    fn script(&self, mode: &[&str], arguments: &[&str]) -> Result<String> {
+    /// The directory of a server; its data are in `data`.
+    pub(crate) fn place(&self, server: usize) -> PathBuf {
+        self.directory.join(SERVERS[server])
+    }
+
+    fn settings(&self) -> Result<String> {
+        self.settings.to_str().map(str::to_owned).context("the settings' path is not text")
+    }
+
+    fn script(&self, mode: &str, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.script);
+        if self.family == Family::Mysql {
+            command.env("MYSQL", stack::programs()?.with_file_name("mysql"));
+        }
         // Marked like a VM's processes, so that the stack's guard ends the servers when the benchmark is interrupted.
-        command.env("TANDEM_VM_CID", "floor").args(mode).arg(&self.directory).args(arguments);
+        command.env("TANDEM_VM_CID", "floor").arg(mode).arg(&self.directory).args(arguments);
         let output = command.output();
         let output = output.context("run floor.sh")?;
-        ensure!(output.status.success(), "floor.sh {mode:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "floor.sh {mode} failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
@@ -130,12 +136,4 @@ impl Drop for Floor {
             eprintln!("{cause:#}");
         }
     }
-}
-
-fn without_identity(settings: &str) -> String {
-    let is_identity = |line: &&str| {
-        let name = line.split('=').next().unwrap_or_default().trim().replace('_', "-").to_lowercase();
-        IDENTITY.contains(&name.as_str()) || line.trim_start().starts_with('!')
-    };
-    settings.lines().filter(|line| !is_identity(line)).fold(String::new(), |text, line| text + line + "\n")
 }

@@ -12,24 +12,39 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A time against its floor.
-    pub(crate) fn ratio(what: &str, product: Vec<Duration>, floor: Vec<Duration>, target: f64) -> Row {
-        let spread = |times: &[Duration]| {
-            let (low, high) = (times.iter().min(), times.iter().max());
-            format!(
-                "{} ({}-{})",
-                ms(median(times)),
-                ms(low.copied().unwrap_or_default()),
-                ms(high.copied().unwrap_or_default())
-            )
-        };
-        let ratio = median(&product).as_secs_f64() / median(&floor).as_secs_f64();
+    /// Times against their floor, with the most that the ratio of the medians may be.
+    pub(crate) fn ratio(what: &str, product: &[Duration], floor: &[Duration], target: Option<f64>) -> Row {
+        let row = Row::single(what, median(product), median(floor), target);
+        Row { product: spread(product), floor: spread(floor), ..row }
+    }
+
+    /// The same for one time of each.
+    pub(crate) fn single(what: &str, product: Duration, floor: Duration, target: Option<f64>) -> Row {
+        let ratio = product.as_secs_f64() / floor.as_secs_f64();
         Row {
             what: what.to_owned(),
-            product: spread(&product),
-            floor: spread(&floor),
+            product: ms(product),
+            floor: ms(floor),
             ratio: format!("{ratio:.2}x"),
-            target: format!("<= {target}x {}", verdict(ratio <= target)),
+            target: target.map_or("-".to_owned(), |most| format!("<= {most}x {}", verdict(ratio <= most))),
+        }
+    }
+
+    /// Times with the most that their median may be.
+    pub(crate) fn bound(what: &str, product: &[Duration], floor: &[Duration], target: Option<Duration>) -> Row {
+        let is_met = |most| verdict(median(product) <= most);
+        let target = target.map_or("-".to_owned(), |most| format!("<= {} {}", ms(most), is_met(most)));
+        Row { target, ..Row::ratio(what, product, floor, None) }
+    }
+
+    /// How often something happened that must not.
+    pub(crate) fn count(what: &str, product: u64, floor: u64) -> Row {
+        Row {
+            what: what.to_owned(),
+            product: product.to_string(),
+            floor: floor.to_string(),
+            ratio: "-".to_owned(),
+            target: format!("0 {}", verdict(product == 0)),
         }
     }
 
@@ -56,20 +71,37 @@ pub(crate) fn median(times: &[Duration]) -> Duration {
     }
 }
 
+/// The time that so many of a hundred do not exceed.
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or_default()
+}
+
 /// Print the table.
-pub(crate) fn print(rows: &[Row], repetitions: u32) {
+pub(crate) fn print(rows: &[Row]) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!(
-        "\nMedians of {repetitions} repetitions in ms (lowest-highest), product and floor in turns, {cores} cores\n"
-    );
+    println!("\nMedians in ms (lowest-highest), Tandem and floor in turns, {cores} cores\n");
     println!("| what | Tandem | floor | ratio | target |\n| --- | --- | --- | --- | --- |");
     for row in rows {
         println!("| {} | {} | {} | {} | {} |", row.what, row.product, row.floor, row.ratio, row.target);
     }
 }
 
+fn spread(times: &[Duration]) -> String {
+    let end = |time: Option<&Duration>| ms(time.copied().unwrap_or_default());
+    format!("{} ({}-{})", ms(median(times)), end(times.iter().min()), end(times.iter().max()))
+}
+
+/// Three digits say enough.
 fn ms(time: Duration) -> String {
-    format!("{:.0}", time.as_secs_f64() * 1000.0)
+    let ms = time.as_secs_f64() * 1000.0;
+    match ms {
+        ..10.0 => format!("{ms:.2}"),
+        ..100.0 => format!("{ms:.1}"),
+        _ => format!("{ms:.0}"),
+    }
 }
 
 fn verdict(met: bool) -> &'static str {

@@ -2,21 +2,23 @@
 //! remembers what the server promised. A number is used once; when the answer to it is lost, nobody knows whether it
 //! was committed, and it is remembered as such.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnection, MySqlDatabaseError};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::mysql::Credentials;
 use crate::wait::until;
 
 /// The servers' numbers for "this server is read-only": certainly not committed.
 const READ_ONLY_ERRORS: [u16; 2] = [1290, 1836];
+/// The servers' numbers for a session that was ended: by `KILL`, by a server that shuts down, while a statement ran.
+const CUT_ERRORS: [u16; 5] = [1053, 1317, 1927, 3169, 4031];
 /// Time to get a connection: the stable address may hold one for 30 s while nobody leads.
 const CONNECT_LIMIT: Duration = Duration::from_secs(40);
 /// Time for a commit.
@@ -31,6 +33,8 @@ pub struct Record {
     pub unknown: BTreeSet<u64>,
     /// How many writes the server refused because it was read-only.
     pub refused: u64,
+    /// What other errors than a refusal and a lost connection were answered, and how often.
+    pub errors: BTreeMap<String, u64>,
     /// How many connections were made.
     pub connections: u64,
 }
@@ -68,7 +72,7 @@ impl Writer {
         Writer::start_at(std::slice::from_ref(credentials), pause).await
     }
 
-    /// The same with several addresses: after an error the next one is tried.
+    /// The same with several addresses. A connection to each is held, as a pool does; after an error the next one is tried.
     ///
     /// # Errors
     /// The table cannot be made on the first one.
@@ -80,7 +84,14 @@ impl Writer {
         crate::mysql::execute(&mut connection, table).await?;
         let (stop, stopped) = watch::channel(false);
         let record = Arc::new(Mutex::new(Record::default()));
-        let client = Client { targets: targets.to_vec(), pause, record: record.clone(), next: 1 };
+        let client = Client {
+            targets: targets.to_vec(),
+            open: targets.iter().map(|_| None).collect(),
+            connecting: JoinSet::new(),
+            pause,
+            record: record.clone(),
+            next: 1,
+        };
         Ok(Writer { record, stop, task: tokio::spawn(client.run(connection, stopped)) })
     }
 
@@ -118,6 +129,9 @@ impl Writer {
 
 struct Client {
     targets: Vec<Credentials>,
+    /// The connection to each target; none while it is being made.
+    open: Vec<Option<MySqlConnection>>,
+    connecting: JoinSet<(usize, Option<MySqlConnection>)>,
     pause: Duration,
     record: Arc<Mutex<Record>>,
     next: u64,
@@ -127,64 +141,118 @@ struct Client {
 enum Outcome {
     Acknowledged,
     Refused,
-    Unknown,
+    Cut,
+    Failed(String),
 }
 
 impl Client {
     async fn run(mut self, connection: MySqlConnection, mut stopped: watch::Receiver<bool>) {
-        let mut connection = Some(connection);
+        self.open[0] = Some(connection);
+        (1..self.targets.len()).for_each(|target| self.connect(target));
         let mut target = 0;
         while !*stopped.borrow() {
-            connection = match connection.take() {
-                Some(connection) => self.write(connection).await,
+            match self.open[target].take() {
+                Some(connection) => {
+                    if !self.write(target, connection).await {
+                        target = self.after(target);
+                    }
+                }
                 None => tokio::select! {
-                    made = self.connect(target) => made,
-                    _ = stopped.changed() => None,
+                    made = self.connecting.join_next() => target = self.take(made.and_then(Result::ok)).unwrap_or(target),
+                    _ = stopped.changed() => {}
                 },
-            };
-            if connection.is_none() {
-                target = (target + 1) % self.targets.len();
+            }
+            if let Some(made) = self.connecting.try_join_next() {
+                self.take(made.ok());
             }
             tokio::time::sleep(self.pause).await;
         }
-        if let Some(connection) = connection {
+        for connection in self.open.into_iter().flatten() {
             let _ = connection.close().await;
         }
     }
 
-    async fn connect(&self, target: usize) -> Option<MySqlConnection> {
-        let options = self.targets[target].options();
-        let connection = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await.ok()?.ok()?;
-        lock(&self.record).connections += 1;
-        Some(connection)
+    /// The next target with a connection.
+    fn after(&self, target: usize) -> usize {
+        let mut others = (1..=self.targets.len()).map(|step| (target + step) % self.targets.len());
+        others.find(|other| self.open[*other].is_some()).unwrap_or(target)
     }
 
-    /// Commit the next row; the connection comes back as long as it is good.
-    async fn write(&mut self, mut connection: MySqlConnection) -> Option<MySqlConnection> {
+    fn connect(&mut self, target: usize) {
+        let options = self.targets[target].options();
+        self.connecting.spawn(async move {
+            let made = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
+            (target, made.ok().and_then(Result::ok))
+        });
+    }
+
+    /// A connection was made, or that failed and is tried again.
+    fn take(&mut self, made: Option<(usize, Option<MySqlConnection>)>) -> Option<usize> {
+        let (target, connection) = made?;
+        match connection {
+            Some(connection) => {
+                lock(&self.record).connections += 1;
+                self.open[target] = Some(connection);
+                Some(target)
+            }
+            None => {
+                self.connect(target);
+                None
+            }
+        }
+    }
+
+    /// Commit the next row. A server that is read-only keeps its connection where it is known by its own address: it may be
+    /// the next leader. Behind the stable address there may be another server by now.
+    async fn write(&mut self, target: usize, mut connection: MySqlConnection) -> bool {
         let number = self.next;
         self.next += 1;
         let insert = sqlx::query("INSERT INTO numbered_rows (n) VALUES (?)").bind(number).execute(&mut connection);
         let outcome = match tokio::time::timeout(COMMIT_LIMIT, insert).await {
             Ok(Ok(_)) => Outcome::Acknowledged,
-            Ok(Err(cause)) if is_read_only(&cause) => Outcome::Refused,
-            Ok(Err(_)) | Err(_) => Outcome::Unknown,
+            Ok(Err(cause)) => outcome_of(&cause),
+            Err(_) => Outcome::Cut,
         };
         let mut record = lock(&self.record);
-        match outcome {
+        let is_kept = match outcome {
             Outcome::Acknowledged => {
                 record.acknowledged.push((number, Instant::now()));
-                return Some(connection);
+                self.open[target] = Some(connection);
+                return true;
             }
-            Outcome::Refused => record.refused += 1,
-            Outcome::Unknown => drop(record.unknown.insert(number)),
+            Outcome::Refused => {
+                record.refused += 1;
+                self.targets.len() > 1
+            }
+            Outcome::Cut => {
+                record.unknown.insert(number);
+                false
+            }
+            Outcome::Failed(error) => {
+                record.unknown.insert(number);
+                *record.errors.entry(error).or_default() += 1;
+                false
+            }
+        };
+        drop(record);
+        if is_kept {
+            self.open[target] = Some(connection);
+        } else {
+            self.connect(target);
         }
-        None
+        false
     }
 }
 
-fn is_read_only(cause: &sqlx::Error) -> bool {
-    let error = cause.as_database_error().and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>());
-    error.is_some_and(|error| READ_ONLY_ERRORS.contains(&error.number()))
+fn outcome_of(cause: &sqlx::Error) -> Outcome {
+    let database = cause.as_database_error();
+    let number = database.and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>()).map(|error| error.number());
+    match (number, cause) {
+        (Some(number), _) if READ_ONLY_ERRORS.contains(&number) => Outcome::Refused,
+        (Some(number), _) if CUT_ERRORS.contains(&number) => Outcome::Cut,
+        (None, sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => Outcome::Cut,
+        (Some(_) | None, _) => Outcome::Failed(cause.to_string()),
+    }
 }
 
 fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
