@@ -62,9 +62,9 @@ mariadb:
 	@for program in $(MARIADB_PROGRAMS); do command -v $$program >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then echo "installing $(MARIADB_PACKAGES)"; $(APT) update -q && $(APT) install -qy --no-install-recommends $(MARIADB_PACKAGES); fi
 
-# Network namespaces for the faults; without them that part is skipped, and says so.
+# Network namespaces and wall clocks for the faults; what is not played without them is said.
 network:
-	@command -v ip >/dev/null || { echo "installing iproute2"; $(APT) update -q && $(APT) install -qy --no-install-recommends iproute2; }
+	@{ command -v ip && command -v faketime; } >/dev/null || { echo "installing iproute2, faketime"; $(APT) update -q && $(APT) install -qy --no-install-recommends iproute2 faketime; }
 
 mysql: ## Put a MySQL server into target/mysql, where the VMs find it
 	@tests/fetch-mysql.sh target/mysql || { [ -z "$(REQUIRE_MYSQL)" ] && echo "going on without MySQL" >&2; }

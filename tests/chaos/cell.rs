@@ -74,6 +74,13 @@ pub(crate) enum Cut {
     ToLeader,
 }
 
+/// Where a wall clock jumps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Jump {
+    Ahead,
+    Back,
+}
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Fault {
@@ -86,6 +93,8 @@ pub(crate) enum Fault {
     DiskFull(Of),
     /// The VM is rebooted, and its monotonic clock counts from another moment.
     Clock(Of),
+    /// The wall clock of agent and server jumps by an hour, and back in the end. Their monotonic clocks do not.
+    WallClock(Of, Jump),
     KillWitness,
     FreezeWitness,
     RestartWitness,
@@ -209,6 +218,7 @@ fn faults_of(of: Of) -> Vec<Fault> {
     faults.extend(PARTS.map(|part| Fault::Freeze(part, of)));
     faults.extend([Part::Server, Part::Agent].map(|part| Fault::Restart(part, of)));
     faults.push(Fault::Clock(of));
+    faults.extend([Jump::Ahead, Jump::Back].map(|jump| Fault::WallClock(of, jump)));
     faults
 }
 

@@ -9,6 +9,14 @@ use tests::history::Side;
 use crate::cell::{Fault, Of};
 use crate::pair::{Ground, Pair};
 
+/// What must be so before the fault can be made. The pair may need a while to come to itself.
+pub(crate) async fn prepare(pair: &mut Pair, fault: Fault) -> Result<()> {
+    match (&mut pair.ground, fault) {
+        (Ground::Network(nodes), Fault::WallClock(..)) => nodes::give_wall_clocks(nodes).await,
+        (Ground::Network(_) | Ground::Machine(_), _) => Ok(()),
+    }
+}
+
 /// Make the fault. `leader` is the side that led when the schedule began.
 pub(crate) async fn begin(pair: &mut Pair, fault: Fault, leader: Side) -> Result<()> {
     match &mut pair.ground {

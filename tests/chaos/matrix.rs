@@ -13,11 +13,12 @@ use tests::stack::tail;
 use tokio::runtime::Handle;
 
 use crate::Arguments;
-use crate::cell::{self, Cell, Group};
+use crate::cell::{self, Cell, Fault, Group};
 use crate::pair::{LEASE, Pair};
 use crate::schedule::{Schedule, schedule};
 use crate::story::{self, Report};
 use crate::world::vm::mysql_package;
+use crate::world::wall_clock;
 
 /// A pair that could not be played on, or a new one that did not come up, is made anew this often.
 const ATTEMPTS: u32 = 3;
@@ -38,6 +39,24 @@ fn groups() -> Result<Vec<Group>> {
         false => eprintln!("SKIPPED: nothing is played on MySQL, which is not in {}", mysql_package()?.display()),
     }
     Ok(cell::groups(&families))
+}
+
+/// MySQL takes minutes to start with libfaketime before it, and then does not answer in time.
+fn has_wall_clock(family: Family) -> bool {
+    match family {
+        Family::Mariadb => wall_clock::library().is_some(),
+        Family::Mysql => false,
+    }
+}
+
+/// Where a wall clock cannot jump, that is said once.
+fn tell_of_wall_clocks(groups: &[Group]) {
+    let are_without = |family| groups.iter().any(|group| group.family == family) && !has_wall_clock(family);
+    if are_without(Family::Mariadb) {
+        eprintln!("SKIPPED: no wall clock jumps, because libfaketime is not here; install faketime");
+    } else if are_without(Family::Mysql) {
+        eprintln!("SKIPPED: no wall clock jumps on MySQL, which does not work with libfaketime");
+    }
 }
 
 /// Play, print, and say whether every promise was kept.
@@ -81,7 +100,11 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Schedule>> {
         Some(cell) => vec![cell; if arguments.seed.is_some() { 1 } else { arguments.schedules }],
         None => {
             let groups = groups()?;
-            let is_wanted = |cell: &Cell| cell.to_string().contains(&arguments.only);
+            tell_of_wall_clocks(&groups);
+            let is_wanted = |cell: &Cell| {
+                let is_playable = has_wall_clock(cell.group.family) || !matches!(cell.fault, Fault::WallClock(..));
+                is_playable && cell.to_string().contains(&arguments.only)
+            };
             let mut all = groups.iter().copied().flat_map(cell::cells);
             ensure!(
                 all.any(|cell| is_wanted(&cell)),

@@ -63,6 +63,7 @@ enum End {
 /// # Errors
 /// The world does not do as it is told, which says nothing about the pair.
 pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> {
+    fault::prepare(pair, schedule.cell.fault).await?;
     let leader = pair.until_healthy(LIMIT).await.context("begin with a healthy pair")?;
     saved::remove(pair)?;
     clients::make_table(&pair.servers[leader.index()]).await?;

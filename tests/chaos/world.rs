@@ -16,6 +16,7 @@ pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod nodes;
 pub(crate) mod vm;
+pub(crate) mod wall_clock;
 mod witness;
 
 /// Where the world keeps its files: in memory, and only visible inside.
@@ -83,6 +84,8 @@ fn exists(program: &str) -> bool {
 fn first_process() -> Result<u8> {
     ensure!(getpid().is_init(), "{STAGE} is not for you");
     run("mount", &["-t", "tmpfs", "-o", "mode=755", "none", "/run"])?;
+    // Libraries leave things there when their process is killed.
+    run("mount", &["-t", "tmpfs", "none", "/dev/shm"])?;
     run("ip", &["link", "set", "lo", "up"])?;
     std::fs::create_dir_all(ROOT).context("make the world's directory")?;
     let own = std::env::current_exe().context("find the running program")?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Cell, Cut, Errand, Fault, Group, Of, Part, Place};
+use super::{Cell, Cut, Errand, Fault, Group, Jump, Of, Part, Place};
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,6 +24,8 @@ impl fmt::Display for Fault {
             }),
             Fault::DiskFull(of) => write!(f, "disk-full@{}", of_name(*of)),
             Fault::Clock(of) => write!(f, "reboot-with-other-clock@{}", of_name(*of)),
+            Fault::WallClock(of, Jump::Ahead) => write!(f, "wall-clock-ahead@{}", of_name(*of)),
+            Fault::WallClock(of, Jump::Back) => write!(f, "wall-clock-back@{}", of_name(*of)),
             Fault::KillWitness => f.write_str("kill-witness"),
             Fault::FreezeWitness => f.write_str("freeze-witness"),
             Fault::RestartWitness => f.write_str("restart-witness"),

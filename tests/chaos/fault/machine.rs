@@ -30,7 +30,9 @@ pub(super) async fn begin(machine: &Machine, fault: Fault, leader: Side) -> Resu
             until("the director ends", LIMIT, || !processes::is_alive(pid)).await?;
             machine.stack.start_director().await?;
         }
-        Fault::Cut(_) | Fault::DiskFull(_) | Fault::Clock(_) => bail!("{fault} cannot be played on one machine"),
+        Fault::Cut(_) | Fault::DiskFull(_) | Fault::Clock(_) | Fault::WallClock(..) => {
+            bail!("{fault} cannot be played on one machine")
+        }
     }
     Ok(())
 }

@@ -4,15 +4,38 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 use std::fs::File;
+use std::time::Duration;
+use tests::eventually;
 use tests::history::Side;
 
 use super::side;
-use crate::cell::{Cut, Fault, Part};
+use crate::cell::{Cut, Fault, Jump, Part};
 use crate::world::network::Node;
 use crate::world::nodes::{Nodes, node};
 
+const LIMIT: Duration = Duration::from_secs(60);
+/// Half a jump.
+const JUMPED: Duration = Duration::from_secs(1800);
 /// How often a disk is filled to the brim.
 const FILLINGS: u32 = 20;
+
+/// Each VM is rebooted with a wall clock of its own, once; and its server is seen to have it.
+pub(super) async fn give_wall_clocks(nodes: &mut Nodes) -> Result<()> {
+    for vm in nodes.vms.iter_mut().filter(|vm| !vm.has_wall_clock()) {
+        vm.kill(Part::Whole).await?;
+        vm.give_wall_clock()?;
+        vm.start()?;
+        let right = eventually("the server says its time", LIMIT, async || vm.server_time().await.map(Some)).await?;
+        for (jump, is_far) in [(Some(Jump::Ahead), true), (None, false)] {
+            vm.set_wall_clock(jump)?;
+            eventually("the server's clock has jumped", LIMIT, async || {
+                Ok(((vm.server_time().await? > right + JUMPED) == is_far).then_some(()))
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
 
 pub(super) async fn begin(nodes: &mut Nodes, fault: Fault, leader: Side) -> Result<()> {
     match fault {
@@ -35,6 +58,7 @@ pub(super) async fn begin(nodes: &mut Nodes, fault: Fault, leader: Side) -> Resu
             vm.turn_clock();
             vm.start()
         }
+        Fault::WallClock(of, jump) => nodes.vm(side(of, leader)).set_wall_clock(Some(jump)),
         Fault::KillWitness => {
             nodes.witness.kill();
             Ok(())
@@ -55,6 +79,9 @@ pub(super) fn end(nodes: &mut Nodes) -> Result<()> {
     for side in Side::BOTH {
         let vm = nodes.vm_mut(side);
         vm.thaw();
+        if vm.has_wall_clock() {
+            vm.set_wall_clock(None)?;
+        }
         let filler = vm.disk().join("filler");
         if filler.exists() {
             std::fs::remove_file(filler).context("make room on a disk")?;

@@ -13,11 +13,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use sqlx::ConnectOptions;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
-use tests::processes;
 use tests::wait::until;
+use tests::{mysql, processes};
 
 use super::mount_memory;
-use crate::cell::Part;
+use super::wall_clock::WallClock;
+use crate::cell::{Jump, Part};
 
 pub(crate) const ADMIN_PASSWORD: &str = "admin-of-the-chaos";
 /// The size of the persistent disk.
@@ -52,6 +53,8 @@ pub(crate) struct Vm {
     agent: Option<Child>,
     /// How far ahead its monotonic clock is.
     clock_ahead: Duration,
+    /// One that can jump; the machine's otherwise.
+    wall_clock: Option<WallClock>,
 }
 
 impl Vm {
@@ -69,7 +72,7 @@ impl Vm {
         std::fs::write(root.join("jobs/mysql-agent/config.json"), config.to_string()).context("write config.json")?;
         let client = Client::new(address.into(), &deployment, &tls)?;
         let mark = format!("chaos-{namespace}");
-        Ok(Vm { client, root, namespace, mark, agent: None, clock_ahead: Duration::ZERO })
+        Ok(Vm { client, root, namespace, mark, agent: None, clock_ahead: Duration::ZERO, wall_clock: None })
     }
 
     /// Start the agent, unless it runs.
@@ -88,6 +91,9 @@ impl Vm {
         command.arg(format!("--net=/run/netns/{}", self.namespace)).arg("--").arg(program);
         command.arg("--config").arg(self.root.join("jobs/mysql-agent/config.json")).current_dir(&self.root);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("TANDEM_VM_CID", &self.mark);
+        if let Some(clock) = &self.wall_clock {
+            command.envs(clock.environment());
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().context("open the agent's log twice")?).stderr(log);
         self.agent = Some(command.spawn().context("start the agent")?);
         Ok(())
@@ -96,6 +102,21 @@ impl Vm {
     /// From its next start on, the VM's monotonic clock counts from another moment. Only a reboot does that.
     pub(crate) fn turn_clock(&mut self) {
         self.clock_ahead = if self.clock_ahead.is_zero() { CLOCK_AHEAD } else { Duration::ZERO };
+    }
+
+    pub(crate) fn has_wall_clock(&self) -> bool {
+        self.wall_clock.is_some()
+    }
+
+    /// From its next start on, the VM has a wall clock of its own.
+    pub(crate) fn give_wall_clock(&mut self) -> Result<()> {
+        self.wall_clock = Some(WallClock::make(&self.root)?);
+        Ok(())
+    }
+
+    /// Let the wall clock jump, or come back.
+    pub(crate) fn set_wall_clock(&self, jump: Option<Jump>) -> Result<()> {
+        self.wall_clock.as_ref().context("the VM has no wall clock of its own")?.set(jump)
     }
 
     /// The agent's log.
@@ -183,6 +204,12 @@ impl Vm {
         let options = MySqlConnectOptions::new().socket(socket).username("admin").password(ADMIN_PASSWORD);
         let connecting = tokio::time::timeout(LIMIT, options.connect()).await;
         connecting.context("the server does not answer on its socket")?.context("connect to the server's socket")
+    }
+
+    /// What the server takes for the time, since 1970.
+    pub(crate) async fn server_time(&self) -> Result<Duration> {
+        let seconds = mysql::text(&mut self.admin().await?, "SELECT CAST(UNIX_TIMESTAMP() AS CHAR)").await?;
+        Ok(Duration::from_secs(seconds.parse().context("read the server's time")?))
     }
 
     fn collect(&mut self) {
