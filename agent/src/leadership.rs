@@ -164,13 +164,7 @@ impl Leadership {
             }
             if state.is_open {
                 if renewal.epoch > record.epoch {
-                    state.superseded = Some(Record {
-                        epoch: renewal.epoch,
-                        leader: Some(renewal.leader.clone()),
-                        lease_ms: renewal.lease_ms,
-                        in_sync: renewal.in_sync,
-                        is_vacant: false,
-                    });
+                    state.superseded = Some(renewal.record());
                 }
                 return Answer::Refused(record);
             }
@@ -201,8 +195,9 @@ impl Leadership {
                 me.vote_for_me(state, record.epoch, now);
                 return;
             }
-            let Record { epoch, lease_ms, in_sync, .. } = *record;
-            state.voter.renew(&Renewal { epoch, leader: leader.clone(), lease_ms, in_sync }, now);
+            let Record { epoch, lease_ms, in_sync, withdrawals, .. } = *record;
+            let renewal = Renewal { epoch, leader: leader.clone(), lease_ms, in_sync, withdrawals };
+            state.voter.renew(&renewal, now);
             if record.is_vacant {
                 state.voter.release(&Release { epoch, leader }, now);
             }
@@ -259,7 +254,8 @@ impl Leadership {
             state.voter.vote(&Ballot { epoch: epoch + 1, leader: successor.into(), is_canvass: false }, now);
             let leader = successor.to_owned();
             // The successor counts its lease from this vote.
-            state.voter.renew(&Renewal { epoch: epoch + 1, leader, lease_ms, in_sync: false }, now);
+            let renewal = Renewal { epoch: epoch + 1, leader, lease_ms, in_sync: false, withdrawals: 0 };
+            state.voter.renew(&renewal, now);
             state.lease.lost();
             Some(epoch + 1)
         })?;

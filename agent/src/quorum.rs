@@ -26,6 +26,8 @@
 //! - A leadership is given away only in the moment in which the own server is closed, also where it was offered because that
 //!   server was dead: it may have been started and opened since.
 //! - An epoch that another voter gave to the own server is the own server's only with the own vote.
+//! - A leader withdraws that its follower has everything, under a number that it does not forget, before that stops being true,
+//!   and goes on only when the witness has confirmed that number.
 //! - A leader opens only with a lease; an answer counts for the epoch that was asked about, and a ticket for one promotion.
 
 use std::time::Duration;
@@ -44,6 +46,10 @@ pub struct Record {
     pub lease_ms: u64,
     /// The follower has every transaction that this leader acknowledges. Withdrawn before that stops being true.
     pub in_sync: bool,
+    /// How often this leader has withdrawn that word. One that was said before the latest withdrawal and comes behind it counts
+    /// for nothing.
+    #[serde(default)]
+    pub withdrawals: u64,
     /// The leader has laid the leadership down; to lead again it needs a new epoch.
     pub is_vacant: bool,
 }
@@ -60,6 +66,24 @@ pub struct Renewal {
     pub lease_ms: u64,
     /// See [`Record::in_sync`].
     pub in_sync: bool,
+    /// See [`Record::withdrawals`].
+    #[serde(default)]
+    pub withdrawals: u64,
+}
+
+impl Renewal {
+    /// What a voter agrees to that confirms it.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        Record {
+            epoch: self.epoch,
+            leader: Some(self.leader.clone()),
+            lease_ms: self.lease_ms,
+            in_sync: self.in_sync,
+            withdrawals: self.withdrawals,
+            is_vacant: false,
+        }
+    }
 }
 
 /// A candidate's question: may this epoch be mine?
@@ -143,13 +167,10 @@ impl Voter {
         }
         // A lease that was granted for longer still runs as long.
         let lease_ms = if is_same { renewal.lease_ms.max(self.record.lease_ms) } else { renewal.lease_ms };
-        self.record = Record {
-            epoch: renewal.epoch,
-            leader: Some(renewal.leader.clone()),
-            lease_ms,
-            in_sync: renewal.in_sync,
-            is_vacant: false,
-        };
+        let before = std::mem::replace(&mut self.record, Record { lease_ms, ..renewal.record() });
+        if is_same && renewal.withdrawals < before.withdrawals {
+            (self.record.in_sync, self.record.withdrawals) = (before.in_sync, before.withdrawals);
+        }
         self.leased_to = self.record.leader.clone();
         self.leased_until = self.leased_until.max(now + Duration::from_millis(renewal.lease_ms));
         Answer::Granted(self.record.clone())
@@ -171,8 +192,14 @@ impl Voter {
         if !ballot.is_canvass {
             let lease_ms = self.record.lease_ms;
             // Nobody follows a leader that has only just been chosen.
-            self.record =
-                Record { epoch: ballot.epoch, leader: leader.cloned(), lease_ms, in_sync: false, is_vacant: false };
+            self.record = Record {
+                epoch: ballot.epoch,
+                leader: leader.cloned(),
+                lease_ms,
+                in_sync: false,
+                withdrawals: 0,
+                is_vacant: false,
+            };
         }
         Answer::Granted(self.record.clone())
     }

@@ -132,8 +132,7 @@ async fn carry_out(agent: &Agent, plan: instance::Sync, next: Next) -> Result<()
             tracing::error!(
                 "the server did not wait for the follower although it had to; somebody has switched that off"
             );
-            leadership.withhold_promise();
-            Ok(())
+            leadership.withhold_promise()
         }
     }
 }

@@ -61,7 +61,7 @@ async fn the_witness_keeps_its_word_when_it_is_killed_and_forgets_a_deleted_inst
     stack.broker.provisioned(&id, DB_SINGLE).await?;
     let witness = client(stack, &id).await?;
     let lease_ms = u64::try_from(LEASE.as_millis())?;
-    let renewal = Renewal { epoch: 3, leader: "mysql/a".into(), lease_ms, in_sync: false };
+    let renewal = Renewal { epoch: 3, leader: "mysql/a".into(), lease_ms, in_sync: false, withdrawals: 0 };
     let granted = witness.renew(&renewal, LIMIT).await?;
     assert!(matches!(granted, Answer::Granted(_)), "{granted:?}");
     let killed = Instant::now();

@@ -25,7 +25,7 @@ pub(super) async fn degrade(agent: &Agent, report: &Report) -> Result<()> {
     let was_degraded = leadership.is_degraded();
     let waiting = agent.database.facts().await?.semi_sync.waiting_sessions;
     if leadership.must_wait() {
-        leadership.withhold_promise();
+        leadership.withhold_promise()?;
         if let Some(trusting) = leadership.who_still_trusts().await {
             leadership.tell_promise();
             return Err(Refusal::StillTrusted { trusting: trusting.into() }.into());

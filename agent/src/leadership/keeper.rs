@@ -166,6 +166,7 @@ impl Leadership {
             leader: self.me.clone(),
             lease_ms,
             in_sync: self.is_in_sync(&state),
+            withdrawals: state.promise.withdrawals,
         })
     }
 

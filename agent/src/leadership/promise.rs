@@ -22,6 +22,9 @@ pub(super) struct Promise {
     given: u64,
     /// The epoch in which a command took it back, so that it is not given again until another command does.
     degraded: u64,
+    /// How often it was withdrawn, in all epochs.
+    #[serde(default)]
+    pub(super) withdrawals: u64,
 }
 
 impl Leadership {
@@ -49,16 +52,20 @@ impl Leadership {
     pub(crate) fn promise(&self) -> Result<()> {
         self.change(|me, state, _| {
             if let Some(epoch) = me.owned(state).filter(|_| me.promises_sync) {
-                state.promise = Promise { given: epoch, degraded: 0 };
+                state.promise = Promise { given: epoch, degraded: 0, ..state.promise };
                 state.is_promise_withheld = true;
             }
         })
     }
 
     /// Tell the others of no promise from now on. It is kept all the same.
-    pub(crate) fn withhold_promise(&self) {
-        self.state().is_promise_withheld = true;
+    pub(crate) fn withhold_promise(&self) -> Result<()> {
+        self.change(|_, state, _| {
+            state.promise.withdrawals += 1;
+            state.is_promise_withheld = true;
+        })?;
         self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Tell the others of the promise: the follower has all that was acknowledged.
@@ -71,7 +78,7 @@ impl Leadership {
     pub(crate) fn degrade(&self) -> Result<()> {
         self.change(|me, state, _| {
             let degraded = me.owned(state).unwrap_or_default();
-            state.promise = Promise { given: 0, degraded };
+            state.promise = Promise { given: 0, degraded, ..state.promise };
         })
     }
 
@@ -100,5 +107,6 @@ impl Leadership {
 
 fn knows(answer: &Answer, renewal: &Renewal) -> bool {
     let record = answer.record();
-    matches!(answer, Answer::Granted(_)) && record.epoch == renewal.epoch && !record.in_sync
+    let is_newest = record.epoch == renewal.epoch && record.withdrawals == renewal.withdrawals;
+    matches!(answer, Answer::Granted(_)) && is_newest && !record.in_sync
 }

@@ -1,6 +1,7 @@
 //! Two agents and a witness in thousands of random but repeatable schedules: messages are lost, late, doubled, or get
 //! through in one direction only; processes die and stand still between any two acts; clocks run unequally. Whatever
-//! happens, two servers are never writable at once. And each rule is needed: without it, a schedule is found that breaks this.
+//! happens, two servers are never writable at once, and the witness never believes that a follower has everything while its leader goes
+//! on alone. And each rule is needed: without it, a schedule is found that breaks this.
 //!
 //! A schedule with its story, by its seed: `QUORUM_SEED=7 cargo test -p agent --lib quorum -- --nocapture`. More of them
 //! than by default: `QUORUM_SCHEDULES=100000`, which is for a release build (0.15 ms each; a debug build takes ten times that).
@@ -14,6 +15,7 @@ mod clock;
 mod faults;
 mod network;
 mod queue;
+mod renewal;
 mod rules;
 mod server;
 mod task;

@@ -9,7 +9,7 @@ fn at(seconds: u64) -> Duration {
 }
 
 fn renewal(epoch: u64, leader: &str) -> Renewal {
-    Renewal { epoch, leader: leader.into(), lease_ms: LEASE_MS, in_sync: false }
+    Renewal { epoch, leader: leader.into(), lease_ms: LEASE_MS, in_sync: false, withdrawals: 0 }
 }
 
 fn ballot(epoch: u64, leader: &str) -> Ballot {
@@ -117,4 +117,22 @@ fn a_leader_stops_before_its_voters_stop_waiting() {
     assert_eq!(lease.ends_at(), Some(at(109)));
     lease.lost();
     assert!(!lease.is_held(at(100)));
+}
+
+#[test]
+fn a_word_that_was_withdrawn_does_not_come_back_with_a_late_renewal() {
+    let mut voter = Voter::started(Record::default(), Duration::ZERO);
+    let said = |in_sync, withdrawals| Renewal { in_sync, withdrawals, ..renewal(1, "a") };
+    let is_in_sync = |voter: &Voter| (voter.record().in_sync, voter.record().withdrawals);
+
+    voter.renew(&said(true, 0), Duration::ZERO);
+    voter.renew(&said(false, 1), Duration::ZERO);
+    assert!(matches!(voter.renew(&said(true, 0), Duration::from_millis(1)), Answer::Granted(_)));
+    assert_eq!(is_in_sync(&voter), (false, 1));
+
+    voter.renew(&said(true, 1), Duration::ZERO);
+    assert_eq!(is_in_sync(&voter), (true, 1));
+    // Another leader counts for itself.
+    voter.renew(&Renewal { in_sync: true, ..renewal(2, "b") }, Duration::ZERO);
+    assert_eq!(is_in_sync(&voter), (true, 0));
 }

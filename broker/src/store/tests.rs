@@ -304,7 +304,8 @@ async fn a_witness_record_is_written_for_the_life_that_it_was_read_for() {
     let database = Database::new().await;
     let creation = database.create("i").await;
     database.finish(&creation).await;
-    let record = Record { epoch: 7, leader: Some("mysql/a".into()), lease_ms: 10_000, in_sync: true, is_vacant: true };
+    let leader = Some("mysql/a".into());
+    let record = Record { epoch: 7, leader, lease_ms: 10_000, in_sync: true, withdrawals: 3, is_vacant: true };
     let save = async |database: &Database, life: &Life| {
         witness_records::save(&mut *database.connection().await, life, &record).await.unwrap()
     };

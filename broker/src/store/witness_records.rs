@@ -17,7 +17,7 @@ pub(crate) struct Life {
 
 /// The living instance whose agents have this name, and the record of its pair; a new one where nothing was agreed to yet.
 pub(crate) async fn find(db: &mut Connection, certificate_name: &str) -> anyhow::Result<Option<(Life, Record)>> {
-    let sql = "SELECT i.id, i.generation, r.epoch, r.leader, r.lease_ms, r.in_sync, r.is_vacant \
+    let sql = "SELECT i.id, i.generation, r.epoch, r.leader, r.lease_ms, r.in_sync, r.withdrawals, r.is_vacant \
                FROM service_instances i LEFT JOIN witness_records r ON r.instance_id = i.id \
                WHERE i.certificate_name = $1 AND i.deleted_at IS NULL";
     let row = sqlx::query(sql).bind(certificate_name).fetch_optional(db).await.context("look up a witness record")?;
@@ -26,11 +26,12 @@ pub(crate) async fn find(db: &mut Connection, certificate_name: &str) -> anyhow:
 
 /// Write a record; false where that life of the instance is over, and nothing is written.
 pub(crate) async fn save(db: &mut Connection, life: &Life, record: &Record) -> anyhow::Result<bool> {
-    let sql = "INSERT INTO witness_records (instance_id, epoch, leader, lease_ms, in_sync, is_vacant) \
-               SELECT id, $3, $4, $5, $6, $7 FROM service_instances \
+    let sql = "INSERT INTO witness_records (instance_id, epoch, leader, lease_ms, in_sync, withdrawals, is_vacant) \
+               SELECT id, $3, $4, $5, $6, $7, $8 FROM service_instances \
                WHERE id = $1 AND generation = $2 AND deleted_at IS NULL \
                ON CONFLICT (instance_id) DO UPDATE SET epoch = excluded.epoch, leader = excluded.leader, \
-               lease_ms = excluded.lease_ms, in_sync = excluded.in_sync, is_vacant = excluded.is_vacant";
+               lease_ms = excluded.lease_ms, in_sync = excluded.in_sync, withdrawals = excluded.withdrawals, \
+               is_vacant = excluded.is_vacant";
     let query = sqlx::query(sql)
         .bind(life.instance.as_str())
         .bind(life.generation)
@@ -38,6 +39,7 @@ pub(crate) async fn save(db: &mut Connection, life: &Life, record: &Record) -> a
         .bind(record.leader.as_deref())
         .bind(i64::try_from(record.lease_ms).context("write the lease of a witness record")?)
         .bind(record.in_sync)
+        .bind(i64::try_from(record.withdrawals).context("write the withdrawals of a witness record")?)
         .bind(record.is_vacant);
     Ok(query.execute(db).await.context("write a witness record")?.rows_affected() == 1)
 }
@@ -62,6 +64,8 @@ fn record(row: &SqliteRow) -> anyhow::Result<Record> {
         leader: row.try_get("leader")?,
         lease_ms: u64::try_from(row.try_get::<i64, _>("lease_ms")?).context("read the lease of a witness record")?,
         in_sync: row.try_get("in_sync")?,
+        withdrawals: u64::try_from(row.try_get::<i64, _>("withdrawals")?)
+            .context("read the withdrawals of a witness record")?,
         is_vacant: row.try_get("is_vacant")?,
     })
 }

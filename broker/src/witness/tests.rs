@@ -113,7 +113,7 @@ async fn written(app: &App, instance: &str) -> Record {
 }
 
 fn renewal(epoch: u64, leader: &str) -> Renewal {
-    Renewal { epoch, leader: leader.into(), lease_ms: LEASE_MS, in_sync: false }
+    Renewal { epoch, leader: leader.into(), lease_ms: LEASE_MS, in_sync: false, withdrawals: 0 }
 }
 
 fn ballot(epoch: u64, leader: &str) -> Ballot {

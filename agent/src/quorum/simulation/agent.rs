@@ -8,13 +8,11 @@ use rand::Rng;
 use super::clock::LEASE;
 use super::faults::Fault;
 use super::network::{Envelope, Message, chance};
+use super::renewal::Asked;
 use super::rules::Rule;
 use super::task::Task;
-use super::world::{Command, Event, Input, Statement, Then, WITNESS, World};
+use super::world::{Command, Event, Input, Statement, Then, World};
 use crate::quorum::{Answer, Ballot, Lease, Record, Release, Renewal};
-
-/// Questions whose answers still count.
-const ASKED: usize = 60;
 
 /// What the agent knows of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +25,6 @@ pub(super) enum View {
     Closing,
 }
 
-/// A renewal on its way.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    number: u64,
-    epoch: u64,
-    at: Duration,
-}
-
 /// What an agent has in its memory.
 pub(super) struct Agent {
     pub(super) view: View,
@@ -43,16 +33,16 @@ pub(super) struct Agent {
     pub(super) lease: Lease,
     /// The epoch that the lease is for.
     pub(super) epoch: u64,
-    asked: VecDeque<Asked>,
+    pub(super) asked: VecDeque<Asked>,
     pub(super) task: Task,
     pub(super) timer: u64,
     /// The last ticket that it gave, and when.
     pub(super) ticket: Option<(u64, Duration)>,
     /// Another voter has agreed to a later epoch than this server's.
-    lost: Option<Record>,
+    pub(super) lost: Option<Record>,
     /// When it last confirmed the other's epoch.
-    heard: Duration,
-    is_adopted: bool,
+    pub(super) heard: Duration,
+    pub(super) is_adopted: bool,
 }
 
 impl Agent {
@@ -141,24 +131,10 @@ impl World {
             View::Unknown | View::Opening | View::Open | View::Closing => {}
         }
         if leads {
+            self.change_promise(node);
             self.renew(node);
         } else {
             self.consider_leading(node);
-        }
-    }
-
-    /// Ask both others to confirm the epoch.
-    pub(super) fn renew(&mut self, node: usize) {
-        let now = self.local(node);
-        let epoch = self.processes[node].agent.epoch;
-        let renewal = Renewal { epoch, leader: World::name(node).into(), lease_ms: LEASE / 1000, in_sync: false };
-        for other in [1 - node, WITNESS] {
-            let number = self.send(node, other, Message::Renewal(renewal.clone()));
-            let asked = &mut self.processes[node].agent.asked;
-            asked.push_back(Asked { number, epoch, at: now });
-            if asked.len() > ASKED {
-                asked.pop_front();
-            }
         }
     }
 
@@ -174,12 +150,14 @@ impl World {
 
     pub(super) fn learn(&mut self, node: usize, later: &Record, then: Then) {
         let (now, votes) = (self.local(node), self.rules.keep(Rule::LearnByVote));
-        let Record { epoch, leader: Some(leader), lease_ms, in_sync, is_vacant } = later.clone() else { return };
+        let Record { epoch, leader: Some(leader), lease_ms, in_sync, withdrawals, is_vacant } = later.clone() else {
+            return;
+        };
         let voter = &mut self.processes[node].voter;
         if leader == World::name(node) && votes {
             voter.vote(&Ballot { epoch, leader, is_canvass: false }, now);
         } else {
-            voter.renew(&Renewal { epoch, leader: leader.clone(), lease_ms, in_sync }, now);
+            voter.renew(&Renewal { epoch, leader: leader.clone(), lease_ms, in_sync, withdrawals }, now);
             if is_vacant {
                 voter.release(&Release { epoch, leader }, now);
             }
@@ -264,7 +242,7 @@ impl World {
             Message::Ballot(ballot) => self.vote(node, &envelope, ballot),
             Message::Release(release) => self.released(node, release),
             Message::Answer(answer) => {
-                if !self.confirmed(node, envelope.number, answer) {
+                if !self.confirmed(node, &envelope, answer) {
                     self.voted(node, envelope.number, answer);
                 }
             }
@@ -273,24 +251,6 @@ impl World {
             Message::Promote { ticket, epoch } => self.promoted(node, &envelope, *ticket, *epoch),
             Message::Promoted(is_leader) => self.handed_over(node, envelope.number, *is_leader),
         }
-    }
-
-    /// Confirm the other's epoch; an open server is closed first, and the other asks again.
-    fn confirm(&mut self, node: usize, question: &Envelope, renewal: &Renewal) {
-        let now = self.local(node);
-        let process = &mut self.processes[node];
-        let is_later = renewal.epoch > process.voter.record().epoch;
-        match process.agent.view {
-            View::Unknown => return,
-            View::Open if is_later => return self.close(node),
-            View::Opening | View::Closing if is_later => return,
-            View::Closed | View::Opening | View::Open | View::Closing => {}
-        }
-        let answer = process.voter.renew(renewal, now);
-        if let Answer::Granted(_) = answer {
-            process.agent.heard = now;
-        }
-        self.answer(node, question, answer);
     }
 
     /// Vote, but not for another while the own server is open or about to be.
@@ -315,30 +275,5 @@ impl World {
         let now = self.local(node);
         self.rules.release(&mut self.processes[node].voter, release, now);
         self.write(node, Then::Nothing);
-    }
-
-    /// An answer to a renewal. Says whether it was one.
-    fn confirmed(&mut self, node: usize, number: u64, answer: &Answer) -> bool {
-        let (now, leads, rules) = (self.local(node), self.leads(node), self.rules);
-        let process = &mut self.processes[node];
-        let agent = &mut process.agent;
-        let Some(asked) = agent.asked.iter().find(|asked| asked.number == number).copied() else { return false };
-        let is_mine = leads && asked.epoch == agent.epoch;
-        match answer {
-            Answer::Granted(_) if is_mine => {
-                agent.lease.confirmed(if rules.keep(Rule::LeaseFromQuestion) { asked.at } else { now });
-                agent.is_adopted = false;
-                if matches!(agent.view, View::Opening | View::Open) {
-                    let deadline = agent.lease.ends_at();
-                    self.arm_guard(node, deadline);
-                }
-            }
-            Answer::Refused(record) if leads && record.epoch > agent.epoch => {
-                // Perhaps its own: it was a candidate once and did not vote for itself.
-                agent.lost = Some(record.clone());
-            }
-            Answer::Granted(_) | Answer::Refused(_) | Answer::Leased { .. } => {}
-        }
-        true
     }
 }

@@ -7,6 +7,7 @@ use rand::Rng;
 use super::agent::Agent;
 use super::clock::{Clock, LEASE, Micros};
 use super::network::Network;
+use super::renewal::Promise;
 use super::rules::Rule;
 use super::world::{Command, Event, Process, WITNESS, World};
 use crate::quorum::{Record, Voter};
@@ -62,7 +63,7 @@ impl World {
         if self.random.random_bool(0.8) {
             let leader = Some(World::name(self.random.random_range(0..2)).to_owned());
             let lease_ms = LEASE / 1000;
-            let record = Record { epoch: 3, leader, lease_ms, in_sync: false, is_vacant: false };
+            let record = Record { epoch: 3, leader, lease_ms, ..Record::default() };
             self.processes.iter_mut().for_each(|process| process.disk = record.clone());
         }
         (0..3).for_each(|node| self.schedule(0, Event::Start(node)));
@@ -223,6 +224,7 @@ impl Process {
             run: 0,
             clock,
             disk: Record::default(),
+            promise: Promise::default(),
             voter: Voter::started(Record::default(), Duration::ZERO),
             agent: Agent::new(Duration::ZERO, Duration::ZERO),
             inbox: Default::default(),

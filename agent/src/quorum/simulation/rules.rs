@@ -31,6 +31,8 @@ pub(super) enum Rule {
     LeaseFromQuestion,
     /// A promotion needs the latest ticket, and its lease counts from that.
     Ticket,
+    /// A leader numbers the withdrawals of its word that the follower has everything.
+    NumberedWithdrawal,
     /// An agent whose server was opened again gives away nothing that it offered when the server was dead.
     GiftOfTheDead,
     /// A release ends the epoch that it names and none after it.
@@ -46,7 +48,7 @@ pub(super) enum Rule {
 }
 
 /// All of them.
-pub(super) const ALL: [Rule; 18] = [
+pub(super) const ALL: [Rule; 19] = [
     Rule::DurablePromise,
     Rule::WriteBeforeAnswer,
     Rule::WaitAfterStart,
@@ -60,6 +62,7 @@ pub(super) const ALL: [Rule; 18] = [
     Rule::LeaseFromQuestion,
     Rule::Ticket,
     Rule::GiftOfTheDead,
+    Rule::NumberedWithdrawal,
     Rule::ReleaseOfEpoch,
     Rule::LearnByVote,
     Rule::Guard,

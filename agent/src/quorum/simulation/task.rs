@@ -137,7 +137,8 @@ impl World {
         let ballot = Ballot { epoch, leader: leader.clone(), is_canvass: false };
         // Otherwise it leads on: the lease is still held.
         if let Answer::Granted(_) = process.voter.vote(&ballot, now) {
-            process.voter.renew(&Renewal { epoch, leader, lease_ms: LEASE / 1000, in_sync: false }, now);
+            let lease_ms = LEASE / 1000;
+            process.voter.renew(&Renewal { epoch, leader, lease_ms, in_sync: false, withdrawals: 0 }, now);
             process.agent.lease.lost();
             process.agent.task = Task::HandOver(HandOver::Promote { number: 0, epoch });
             self.write(node, Then::Promote { ticket, epoch });

@@ -11,6 +11,7 @@ use super::clock::{Clock, LEASE, Micros};
 use super::faults::{Fault, Theme};
 use super::network::{Envelope, Message, Network, chance};
 use super::queue::Queue;
+use super::renewal::Promise;
 use super::rules::{Rule, Rules};
 use super::server::Server;
 use crate::quorum::{Answer, Record, Voter};
@@ -117,6 +118,8 @@ pub(super) struct Process {
     pub(super) run: u32,
     pub(super) clock: Clock,
     pub(super) disk: Record,
+    /// Of a leader, on its disk too.
+    pub(super) promise: Promise,
     pub(super) voter: Voter,
     pub(super) agent: Agent,
     pub(super) inbox: VecDeque<Input>,
@@ -288,6 +291,7 @@ impl World {
             }
             _ => return,
         };
+        self.check_trust();
         self.answer(WITNESS, &envelope, answer);
     }
 
