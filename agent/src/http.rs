@@ -195,6 +195,8 @@ async fn release(State(agent): Shared, Parsed(release): Parsed<Release>) -> Answ
 
 async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): Parsed<User>) -> Answer<UserMade> {
     users::check_name(&name).and_then(|()| users::check_user(&user)).map_err(Failure::bad_request)?;
+    let family = agent.database.family().await.map_err(|error| Failure::server_unavailable(&error))?;
+    users::check_length(&name, family).map_err(Failure::bad_request)?;
     let _leads = agent.users.read().await;
     require_leader(&agent).await?;
     require_ordinary(&agent, &name).await?;

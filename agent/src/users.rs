@@ -2,9 +2,12 @@
 
 use agent::api::User;
 
+use crate::mysql::Family;
+
 /// Accounts of the server itself.
 const RESERVED_NAMES: [&str; 7] = ["admin", "mysql-agent", "replication", "root", "mysql", "mariadb", "public"];
 const RESERVED_SCHEMAS: [&str; 4] = ["mysql", "information_schema", "performance_schema", "sys"];
+/// MariaDB's. MySQL's is shorter, which its family says.
 const NAME_LIMIT: usize = 80;
 const SCHEMA_LIMIT: usize = 64;
 const PASSWORD_LIMIT: usize = 256;
@@ -19,6 +22,19 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("the user {name} is the server's own; take another name"));
     }
     Ok(())
+}
+
+/// Has a server of this family users of this name?
+pub(crate) fn check_length(name: &str, family: Family) -> Result<(), String> {
+    let limit = family.longest_user_name();
+    match name.len() <= limit {
+        true => Ok(()),
+        false => Err(format!(
+            "the user {name} has a name of {} characters; a {} server takes no more than {limit}",
+            name.len(),
+            family.name()
+        )),
+    }
 }
 
 /// May a binding have this user?

@@ -5,6 +5,7 @@ use agent::api::{BROKER_NAME, Command, Role};
 use sqlx::{Connection, Executor};
 
 use crate::authority::{Authority, authority};
+use crate::family;
 use crate::vm::{DEPLOYMENT, NAME, Vm, deployment, user};
 
 async fn started() -> Vm {
@@ -51,6 +52,14 @@ async fn users_come_and_go_with_their_sessions() {
     for name in ["admin", "a%27b", "a%20b"] {
         assert!(vm.client.put_user(name, &first).await.is_err(), "{name}");
     }
+    // Each family has its own limit.
+    let limit = if *family::IS_MYSQL { 32 } else { 80 };
+    let longest = "u".repeat(limit);
+    assert!(vm.client.put_user(&longest, &first).await.unwrap().created);
+    vm.connect(&longest, &first).await.unwrap();
+    vm.client.delete_user(&longest).await.unwrap();
+    let refused = vm.client.put_user(&"u".repeat(limit + 1), &first).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!(" {limit}")), "{refused}");
     let log = std::fs::read_to_string(vm.agent_log()).unwrap();
     assert!(!log.contains("p'a"), "{log}");
 }
