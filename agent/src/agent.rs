@@ -1,8 +1,8 @@
 //! The agent's parts, and how it sees the two servers.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use agent::Client;
@@ -41,6 +41,8 @@ pub(crate) struct Agent {
     pub(crate) automatic: Automatic,
     pub(crate) busy: Busy,
     pub(crate) closing: Closing,
+    /// Why the server is not what it should be, for its status.
+    pub(crate) trouble: std::sync::Mutex<Option<String>>,
     /// Held for reading while a binding's user is made or dropped, for writing while the server turns read-only: the
     /// agent's own statements pass `read_only`, so one in flight would become a transaction that the next leader lacks.
     pub(crate) users: RwLock<()>,
@@ -108,6 +110,7 @@ impl Agent {
             mysqld,
             busy: Busy::default(),
             closing: Closing::default(),
+            trouble: std::sync::Mutex::default(),
             users: RwLock::new(()),
             sync: Mutex::new(()),
             backups: Arc::new(Semaphore::new(1)),
@@ -171,6 +174,7 @@ impl Agent {
             lease_ms: self.leadership.lease_left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             led: self.leadership.led(),
             saved: salvage::list(&self.files.saved())?,
+            trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
     }
 

@@ -230,6 +230,9 @@ pub struct Status {
     /// What only this server had each time that it was replaced as the leader, until an operator removes the files.
     #[serde(default)]
     pub saved: Vec<Saved>,
+    /// Why the agent could not make its server what it should be, when it last tried; it goes on trying.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A follower's channel to its leader.

@@ -1,7 +1,7 @@
 //! Makes this server what it should be (`fence.rs` decides): after each of its starts, when its lease was lost or came back,
 //! and when another server leads. One loop for the life of the agent; the busy flag is up while it looks and acts.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use agent::api::{Activity, Receiver};
@@ -50,7 +50,10 @@ pub(crate) async fn look_after(agent: Arc<Agent>) {
 
 /// Says when to look again. What it waits for is `said` once.
 async fn look(agent: &Agent, said: &mut String) -> Duration {
-    let (text, pause) = match recover(agent).await {
+    let recovered = recover(agent).await;
+    let trouble = recovered.as_ref().err().map(sentence);
+    *agent.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    let (text, pause) = match recovered {
         Ok(Recovery::Keep) => (String::new(), LOOK_NOW_AND_THEN),
         Ok(Recovery::Open | Recovery::TakeBack | Recovery::Close | Recovery::Adopt(_)) => {
             (String::new(), Duration::ZERO)

@@ -41,10 +41,24 @@ pub(crate) enum Peer {
 /// The verdict. `wanted` is the plan's.
 pub(crate) fn judge(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     let verdict = judge_state(me, peer, wanted);
-    match peer {
-        Peer::None | Peer::Silent { .. } => mention_saved(verdict, &[me]),
-        Peer::Answers(peer) => mention_saved(verdict, &[me, peer]),
+    let servers = match peer {
+        Peer::None | Peer::Silent { .. } => vec![me],
+        Peer::Answers(peer) => vec![me, peer],
+    };
+    mention_saved(mention_trouble(verdict, &servers), &servers)
+}
+
+/// What stands in the way of what an agent does by itself.
+fn mention_trouble(verdict: Verdict, servers: &[&Status]) -> Verdict {
+    if verdict.healthy {
+        return verdict;
     }
+    let troubles = servers.iter().filter_map(|server| {
+        let why = server.trouble.as_ref()?;
+        Some(format!("; the agent of {} goes on trying: {why}", name(server)))
+    });
+    let sentence = std::iter::once(verdict.sentence).chain(troubles).collect();
+    Verdict { sentence, ..verdict }
 }
 
 /// What was saved of a former leader waits for a human, however well the pair is. The agent's own heartbeats do not.
@@ -169,7 +183,7 @@ fn judge_led(leader: &Status, follower: &Status, wanted: Mode) -> Verdict {
                 name(follower),
                 name(leader)
             ),
-            "Wait, its agent does that by itself; if it does not, its log says why",
+            by_itself(follower),
         );
     }
     if has_diverged(leader, follower) {
@@ -203,6 +217,15 @@ fn judge_led(leader: &Status, follower: &Status, wanted: Mode) -> Verdict {
             Some(seconds) => healthy(format!("{roles}, {seconds} s behind")),
             None => healthy(roles),
         },
+    }
+}
+
+fn by_itself(server: &Status) -> String {
+    match &server.trouble {
+        Some(_) => {
+            format!("Mend that on {}; its agent tries again by itself. Until then its data are kept", server.instance)
+        }
+        None => "Wait, its agent does that by itself".to_owned(),
     }
 }
 

@@ -28,6 +28,7 @@ fn server(last: u8) -> Status {
         semi_sync: None,
         led: 0,
         saved: Vec::new(),
+        trouble: None,
     }
 }
 
@@ -218,4 +219,20 @@ fn the_way_out_of_waiting_commits_and_the_way_back_are_named() {
     let leader = Status { semi_sync: Some(degraded), ..leader() };
     let way_back = "run restore-sync on mysql/1";
     check(&leader, &answers(&behind(Some(0))), Mode::SemiSync, (false, "wanted and off", way_back));
+}
+
+#[test]
+fn what_an_agent_cannot_do_by_itself_is_named_while_the_pair_is_not_well() {
+    let full = |server: Status| Status { trouble: Some("the disk is full".into()), ..server };
+    let diverged = full(Status { gtid_executed: "0-1-9,0-2-10".into(), led: 1, ..server(2) });
+    let leader = Status { record: Record { epoch: 2, ..Record::default() }, ..leader() };
+    let verdict = judge(&leader, &Peer::Answers(Box::new(diverged)), Mode::Async);
+    assert!(
+        verdict.sentence.ends_with("; the agent of mysql/2 at 10.0.0.2 goes on trying: the disk is full"),
+        "{verdict:?}"
+    );
+    assert!(verdict.next_action.unwrap().starts_with("Mend that on mysql/2"));
+
+    let healthy = judge(&leader, &Peer::Answers(Box::new(full(behind(Some(0))))), Mode::Async);
+    assert!(healthy.healthy && !healthy.sentence.contains("full"), "{healthy:?}");
 }

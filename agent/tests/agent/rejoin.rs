@@ -136,6 +136,53 @@ async fn configure_leader_follower_says_where_the_transactions_are() {
     assert!(by_command || log(&first).contains(&saved.file), "{lines:?}\n{}", log(&first));
 }
 
+/// A disk of 1 MB in the place of a directory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(directory: PathBuf) -> SmallDisk {
+        std::fs::create_dir_all(&directory).unwrap();
+        let disk = SmallDisk(directory);
+        disk.run("mount", &["-t", "tmpfs", "-o", "size=1m", "none"]);
+        disk
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let done = Program::new(program).args(arguments).arg(&self.0).status().unwrap();
+        assert!(done.success(), "{program} failed; this test mounts, so it needs the rights of root");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        self.run("umount", &["--lazy"]);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_saved_is_kept_and_the_status_says_so() {
+    let (mut first, second) = parted().await;
+    let full = SmallDisk::at(first.root().join("store/mysql/saved"));
+
+    first.recreate();
+
+    let kept = first.until("the trouble", |status| status.trouble.is_some()).await;
+    assert!(kept.read_only && kept.saved.is_empty() && kept.replication.is_none(), "{kept:?}");
+    let verdict = second.client.inspection().await.unwrap().verdict;
+    for words in
+        ["what only this server has could not be saved", "MB left", "give the plan a larger disk", "mysql/id-0"]
+    {
+        assert!(!verdict.healthy && verdict.sentence.contains(words), "{words}: {verdict:?}");
+    }
+    let next = verdict.next_action.unwrap();
+    assert!(next.starts_with("Mend that on mysql/id-0; its agent tries again by itself"), "{next}");
+    assert_eq!(first.number("SELECT COUNT(*) FROM d.t WHERE i=10 AND word='only-here'").await, 1);
+
+    drop(full);
+    returned(&first, &second).await;
+    first.until("no trouble", |status| status.trouble.is_none()).await;
+}
+
 fn log(vm: &Vm) -> String {
     std::fs::read_to_string(vm.agent_log()).unwrap_or_default()
 }

@@ -1,13 +1,13 @@
 //! A pair whose plan has commits wait for the follower: what it promises holds whatever fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::api::{Command, ReplicationMode, Role, Status};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::pair::{configured_with, in_step, run, until_received};
-use crate::vm::Vm;
+use crate::vm::{PATIENCE, Vm};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
@@ -249,4 +249,41 @@ async fn a_follower_that_starts_again_applies_what_it_had_received_before_it_rec
     second.until_logged("Applying the transactions that were received before the last restart").await;
     in_step(&first, &second).await;
     assert_eq!(second.number("SELECT COUNT(*) FROM d.t WHERE i=7").await, 1);
+}
+
+#[tokio::test]
+async fn a_follower_whose_disk_is_lost_is_given_up_copied_to_and_waited_for_again() {
+    let (first, mut second) = promised().await;
+    second.replace_disk();
+    let waits = is_acknowledged(&first, 2, Duration::from_secs(60));
+    let given_up = async {
+        until_waiting(&first).await;
+        let lost = until_advised(&first, "recreate it if it is lost").await;
+        assert!(lost.ends_with("If commits must go on before that, run degrade-sync on mysql/id-0"), "{lost}");
+        run(&first, Command::DegradeSync).await.unwrap();
+    };
+    let (_cut_or_kept, ()) = tokio::join!(waits, given_up);
+    assert!(is_acknowledged(&first, 3, Duration::from_secs(10)).await);
+
+    second.start();
+    second.until_up().await;
+    run(&first, Command::ConfigureLeaderFollower).await.unwrap();
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t WHERE i IN (1, 3)").await, 2);
+    until_advised(&first, "run restore-sync on mysql/id-0").await;
+
+    run(&first, Command::RestoreSync).await.unwrap();
+    until_promised(&first).await;
+}
+
+async fn until_advised(vm: &Vm, words: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let verdict = vm.client.inspection().await.unwrap().verdict;
+        match &verdict.next_action {
+            Some(next) if next.contains(words) => return next.clone(),
+            _ => assert!(begun.elapsed() < PATIENCE, "{words:?} is not advised: {verdict:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

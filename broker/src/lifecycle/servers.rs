@@ -90,6 +90,7 @@ mod tests {
             semi_sync: None,
             led: 0,
             saved: Vec::new(),
+            trouble: None,
         };
         Answer { address: IpAddr::from([127, 0, 0, last]), status: Some(status) }
     }

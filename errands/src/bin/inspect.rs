@@ -143,6 +143,7 @@ mod tests {
             semi_sync: None,
             led: 0,
             saved: Vec::new(),
+            trouble: None,
         }
     }
 
