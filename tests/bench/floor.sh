@@ -83,7 +83,9 @@ template)
     mkdir -p "$dir/temporary"
     # With the settings: a server that finds a redo log of another size makes it anew when it starts.
     if [ -n "${MYSQL:-}" ]; then
-        install=("$server" --defaults-file="$settings" --initialize-insecure --plugin-load-add=)
+        # Plugins are not loaded for this, and their settings not known.
+        grep -v rpl_semi_sync "$settings" >"$dir/template.cnf"
+        install=("$server" --defaults-file="$dir/template.cnf" --initialize-insecure)
     else
         install=(mariadb-install-db --defaults-file="$settings" --skip-test-db --auth-root-authentication-method=normal)
     fi

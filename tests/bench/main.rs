@@ -14,7 +14,7 @@ mod timeline;
 mod unplanned;
 mod words;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -27,6 +27,9 @@ use plans::Mode;
 use settings::Settings;
 use table::Row;
 
+/// No part begins after this long, so that the whole ends within a quarter of an hour.
+const BUDGET: Duration = Duration::from_secs(780);
+
 /// Measure provisioning, planned and unplanned outages, commits, re-seeding and the idle cost.
 #[derive(Parser)]
 struct Arguments {
@@ -36,7 +39,7 @@ struct Arguments {
     /// Only this family; otherwise both, MySQL where it was fetched.
     #[arg(long)]
     family: Option<String>,
-    /// Planned switchovers of each kind.
+    /// Planned switchovers of each kind; half as many in semi-sync.
     #[arg(long, default_value_t = 30)]
     switchovers: u32,
     /// Everything else: repetitions of each measurement.
@@ -64,8 +67,13 @@ enum Part {
 }
 
 impl Arguments {
-    fn wants(&self, part: Part) -> bool {
-        if self.only.is_empty() { part != Part::Timeline } else { self.only.contains(&part) }
+    fn wants(&self, part: Part, started: Instant) -> bool {
+        let is_wanted = if self.only.is_empty() { part != Part::Timeline } else { self.only.contains(&part) };
+        if is_wanted && started.elapsed() > BUDGET {
+            eprintln!("NOT MEASURED: {part:?}, since {} s are over", BUDGET.as_secs());
+            return false;
+        }
+        is_wanted
     }
 
     fn families(&self) -> Result<Vec<Family>> {
@@ -87,46 +95,60 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     let stack = Stack::start_offering(Wiring::Direct, &plans::all()).await?;
     let mut rows = Vec::new();
-    for family in arguments.families()? {
-        rows.extend(of_family(&stack, family, arguments).await?);
-    }
-    if arguments.wants(Part::Idle) {
-        rows.extend(idle::measure(&stack).await?);
-    }
+    let measured = measure(&stack, arguments, started, &mut rows).await;
+    // What was measured before an error counts, too.
     table::print(&rows);
     println!("\nMeasured in {} s", started.elapsed().as_secs());
-    stack.shutdown()
+    stack.shutdown()?;
+    measured
 }
 
-async fn of_family(stack: &Stack, family: Family, arguments: &Arguments) -> Result<Vec<Row>> {
+async fn measure(stack: &Stack, arguments: &Arguments, started: Instant, rows: &mut Vec<Row>) -> Result<()> {
+    for family in arguments.families()? {
+        of_family(stack, family, arguments, started, rows).await?;
+    }
+    if arguments.wants(Part::Idle, started) {
+        rows.extend(idle::measure(stack).await?);
+    }
+    Ok(())
+}
+
+async fn of_family(
+    stack: &Stack,
+    family: Family,
+    arguments: &Arguments,
+    started: Instant,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    let wants = |part| arguments.wants(part, started);
     eprintln!("{}: the first provision prepares the template of the data directory", family.name());
     let settings = Settings::of_plan(stack, plans::pair(family, Mode::Async)).await?;
     let semi_sync = Settings::of_plan(stack, plans::pair(family, Mode::SemiSync)).await?;
     let floor = Floor::prepare(stack, family, &settings)?;
-    let modes = [(Mode::Async, &settings), (Mode::SemiSync, &semi_sync)];
-    let mut rows = Vec::new();
-    if arguments.wants(Part::Provision) {
+    let switchovers = arguments.switchovers;
+    let modes = [(Mode::Async, &settings, switchovers), (Mode::SemiSync, &semi_sync, switchovers.div_ceil(2))];
+    if wants(Part::Provision) {
         rows.extend(provision::measure(stack, &floor, &settings, arguments.repetitions).await?);
     }
-    for (mode, settings) in modes {
-        if arguments.wants(Part::Switchover) {
-            rows.extend(switchover::measure(stack, &floor, mode, settings, arguments.switchovers).await?);
+    for (mode, settings, switchovers) in modes {
+        if wants(Part::Switchover) {
+            rows.extend(switchover::measure(stack, &floor, mode, settings, switchovers).await?);
         }
-        if arguments.wants(Part::Timeline) {
+        if wants(Part::Timeline) {
             timeline::print(stack, family, mode).await?;
         }
     }
-    if arguments.wants(Part::Unplanned) {
+    if wants(Part::Unplanned) {
         rows.extend(unplanned::measure(stack, &floor, &settings, arguments.repetitions).await?);
     }
-    for (mode, settings) in modes {
-        if arguments.wants(Part::Commits) {
+    for (mode, settings, _) in modes {
+        if wants(Part::Commits) {
             rows.extend(commits::measure(stack, &floor, mode, settings, arguments.commits).await?);
         }
     }
-    if arguments.wants(Part::Seeding) {
+    if wants(Part::Seeding) {
         let repetitions = arguments.repetitions.div_ceil(2);
         rows.extend(seeding::measure(stack, &floor, &settings, arguments.megabytes, repetitions).await?);
     }
-    Ok(rows)
+    Ok(())
 }

@@ -76,7 +76,7 @@ async fn fill(server: &mut MySqlConnection, megabytes: u32) -> Result<()> {
         let numbers = format!(
             "INSERT INTO ballast.rows_of_a_mb (payload) \
              WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < {BATCH_MB}) \
-             SELECT REPEAT(MD5(RAND()), 32768) FROM numbers"
+             SELECT REPEAT(SHA2(RAND(), 256), 16384) FROM numbers"
         );
         mysql::execute(server, &numbers).await?;
     }
