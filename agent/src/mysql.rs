@@ -4,6 +4,7 @@
 //! [`mariadb`] and [`mysql8`]; nothing above this file knows SQL, nor which family it speaks to.
 
 mod clone;
+mod events;
 mod facts;
 mod family;
 mod log_files;

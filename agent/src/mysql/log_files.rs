@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
-use futures_util::StreamExt;
-use sqlx::{AssertSqlSafe, Executor};
 
+use super::events::{self, End, Event};
 use super::relay_log::successor;
 use super::statements::{rows, text};
 use super::{Connection, Database, RELAY_LOG_LIMIT, within};
@@ -53,13 +52,6 @@ struct Scan<'a> {
     format: u64,
     /// The last event belongs to the file, not to a transaction.
     is_apart: bool,
-}
-
-/// The first fields of an event.
-struct Event {
-    offset: u64,
-    kind: String,
-    info: String,
 }
 
 impl Database {
@@ -125,22 +117,10 @@ impl<'a> Scan<'a> {
 
     /// False where there is no such file. One that ends in the middle of an event, after a crash, ends there.
     async fn file(&mut self, connection: &mut Connection, log: &str, file: &str) -> Result<bool> {
-        let query = format!("SHOW {log} EVENTS IN '{file}'");
-        let mut rows = connection.fetch(sqlx::raw_sql(AssertSqlSafe(query)));
-        while let Some(row) = rows.next().await {
-            let row = match row {
-                Ok(row) => row,
-                Err(sqlx::Error::Database(error)) if error.message().contains("Could not find target log") => {
-                    return Ok(false);
-                }
-                Err(sqlx::Error::Database(error)) => {
-                    tracing::warn!("{file} is not read to its end: {}", error.message());
-                    break;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let offset = text(&row, "Pos")?.parse().context("read an event's offset")?;
-            self.push(file, &Event { offset, kind: text(&row, "Event_type")?, info: text(&row, "Info")? })?;
+        match events::read(connection, log, file, |event| self.push(file, event)).await? {
+            End::NoFile => return Ok(false),
+            End::Whole => {}
+            End::Broken(why) => tracing::warn!("{file} is not read to its end: {why}"),
         }
         Ok(true)
     }

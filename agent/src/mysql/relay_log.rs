@@ -7,10 +7,9 @@
 //! server remembers of its place in the file is not to be trusted after a crash; the events themselves are.
 
 use anyhow::{Context, Result, bail};
-use futures_util::StreamExt;
-use sqlx::{AssertSqlSafe, Executor};
 
 use super::Connection;
+use super::events::{self, End, Event};
 use super::statements::{rows, run, text};
 use crate::gtid::History;
 
@@ -35,13 +34,6 @@ struct Transaction {
     file: String,
     offset: u64,
     gtid: String,
-}
-
-/// The first fields of an event.
-struct Event {
-    offset: u64,
-    kind: String,
-    info: String,
 }
 
 /// Every whole transaction in the relay log. Both threads are stopped.
@@ -80,21 +72,11 @@ async fn scan(connection: &mut Connection) -> Result<Scan> {
 
 /// False where there is no such file.
 async fn scan_file(connection: &mut Connection, file: &str, scan: &mut Scan) -> Result<bool> {
-    let query = format!("SHOW RELAYLOG EVENTS IN '{file}'");
-    let mut rows = connection.fetch(sqlx::raw_sql(AssertSqlSafe(query)));
-    while let Some(row) = rows.next().await {
-        let row = match row {
-            Ok(row) => row,
-            Err(sqlx::Error::Database(error)) if error.message().contains("Could not find target log") => {
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let offset = text(&row, "Pos")?.parse().context("read an event's offset")?;
-        let event = Event { offset, kind: text(&row, "Event_type")?, info: text(&row, "Info")? };
-        scan.push(file, &event)?;
+    match events::read(connection, "RELAYLOG", file, |event| scan.push(file, event)).await? {
+        End::NoFile => Ok(false),
+        End::Whole => Ok(true),
+        End::Broken(why) => bail!("{file} cannot be read to its end: {why}"),
     }
-    Ok(true)
 }
 
 pub(super) fn successor(file: &str) -> Option<String> {
