@@ -4,12 +4,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::Client;
-use agent::api::Command as AgentCommand;
+use agent::api::{Command as AgentCommand, Role};
 use anyhow::{Context, Result, ensure};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Executor};
 use tests::clients::Family;
+use tests::service::Pair;
 use tests::{Service, Stack, eventually, mysql};
 
 use crate::floor::{Floor, Topology};
@@ -36,8 +36,6 @@ pub(crate) async fn measure(
     let service = Service::provision(stack, plans::pair(family, Mode::Async)).await?;
     let pair = service.pair().await?;
     let mut leader = service.administrator(&pair.leader).await?;
-    let mut follower = service.administrator(&pair.follower).await?;
-    let agent = service.agent(&pair.follower)?;
     floor.start(Topology::Pair, settings)?;
     mysql::execute(&mut floor.administrator(0).await?, words::copy_user(family)).await?;
     eprintln!("filling {} with {megabytes} MB, twice", family.name());
@@ -46,10 +44,7 @@ pub(crate) async fn measure(
 
     let (mut product, mut bare) = (Vec::new(), Vec::new());
     for repetition in 1..=repetitions {
-        product.push(seed(&agent, &mut leader, &mut follower).await?);
-        // The server that the session was with is gone.
-        follower = service.administrator(&pair.follower).await?;
-        ensure!(rows(&mut follower).await? == rows(&mut leader).await?, "the copy is not the leader's data");
+        product.push(seed(&service, family, &pair).await?);
         bare.push(by_hand(floor).await?);
         eprintln!(
             "seeding {} {repetition}/{repetitions}: {:?} against {:?}",
@@ -88,8 +83,34 @@ async fn rows(server: &mut MySqlConnection) -> Result<String> {
 }
 
 /// The follower was away, and what it missed is not in the leader's logs any more.
-async fn seed(agent: &Client, leader: &mut MySqlConnection, follower: &mut MySqlConnection) -> Result<Duration> {
-    mysql::execute(follower, "STOP REPLICA").await?;
+async fn seed(service: &Service<'_>, family: Family, pair: &Pair) -> Result<Duration> {
+    // Its agent starts replication again sooner or later; where that came before the purge it is stopped once more.
+    eventually("the follower lacks what is purged", LIMIT, async || {
+        let mut follower = service.administrator(&pair.follower).await?;
+        let mut leader = service.administrator(&pair.leader).await?;
+        let forget = "STOP REPLICA; SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS ballast";
+        mysql::execute(&mut follower, forget).await?;
+        purge(&mut leader).await?;
+        let lacks = words::position(family, &mut follower).await? != words::position(family, &mut leader).await?;
+        Ok(lacks.then_some(()))
+    })
+    .await?;
+    let started = Instant::now();
+    // It sees by itself what it lacks; the command makes it look now, and is refused where it has done so.
+    if let Err(cause) = service.agent(&pair.follower)?.command(AgentCommand::ConfigureLeaderFollower, |_| {}).await {
+        eprintln!("the follower is busy already: {cause}");
+    }
+    let wanted = rows(&mut service.administrator(&pair.leader).await?).await?;
+    eventually("the follower replicates from the copy", LIMIT, async || {
+        let copied = rows(&mut service.administrator(&pair.follower).await?).await? == wanted;
+        let status = service.status(&pair.follower).await?;
+        Ok((copied && status.role == Role::Follower && status.busy.is_none()).then_some(()))
+    })
+    .await?;
+    Ok(started.elapsed())
+}
+
+async fn purge(leader: &mut MySqlConnection) -> Result<()> {
     mysql::execute(leader, "CREATE DATABASE missed; DROP DATABASE missed; FLUSH BINARY LOGS").await?;
     let last = leader.fetch_all(sqlx::raw_sql(AssertSqlSafe("SHOW BINARY LOGS".to_owned()))).await;
     let last = last.context("list the binary logs")?;
@@ -100,11 +121,7 @@ async fn seed(agent: &Client, leader: &mut MySqlConnection, follower: &mut MySql
         let left = leader.fetch_all(sqlx::raw_sql(AssertSqlSafe("SHOW BINARY LOGS".to_owned()))).await;
         Ok((left.context("list the binary logs")?.len() == 1).then_some(()))
     })
-    .await?;
-    let started = Instant::now();
-    let command = agent.command(AgentCommand::ConfigureLeaderFollower, |_| {});
-    command.await.context("copy the leader's data to its follower")?;
-    Ok(started.elapsed())
+    .await
 }
 
 /// Copy, make the copy consistent, start on it, follow.
