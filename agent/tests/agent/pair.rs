@@ -1,11 +1,12 @@
 //! A pair that works: configured, handed over, and the refusals that keep it right.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use agent::api::{Activity, Command, Receiver, Role};
+use agent::api::{Activity, Command, Receiver, Role, Verdict};
 use sqlx::Executor;
 
-use crate::vm::{Vm, deployment_with, user};
+use crate::vm::{PATIENCE, Vm, deployment_with, user};
 
 /// Two VMs, started and configured: the first one leads.
 pub(crate) async fn configured() -> (Vm, Vm) {
@@ -69,6 +70,19 @@ pub(crate) async fn in_step(leader: &Vm, follower: &Vm) {
         let before = follower.until_up().await.gtid_executed;
         follower.until(patience, |status| status.gtid_executed != before || status.gtid_executed == history).await;
         history = leader.until_up().await.gtid_executed;
+    }
+}
+
+/// Wait until the verdict of a server advises something.
+pub(crate) async fn until_advised(vm: &Vm, words: &str) -> Verdict {
+    let begun = Instant::now();
+    loop {
+        let verdict = vm.client.inspection().await.unwrap().verdict;
+        if verdict.next_action.as_ref().is_some_and(|next| next.contains(words)) {
+            return verdict;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{words:?} is not advised: {verdict:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -1,13 +1,13 @@
 //! A pair whose plan has commits wait for the follower: what it promises holds whatever fails.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agent::api::{Command, ReplicationMode, Role, Status};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::pair::{configured_with, in_step, run, until_received};
-use crate::vm::{PATIENCE, Vm};
+use crate::pair::{configured_with, in_step, run, until_advised, until_received};
+use crate::vm::Vm;
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
@@ -258,7 +258,7 @@ async fn a_follower_whose_disk_is_lost_is_given_up_copied_to_and_waited_for_agai
     let waits = is_acknowledged(&first, 2, Duration::from_secs(60));
     let given_up = async {
         until_waiting(&first).await;
-        let lost = until_advised(&first, "recreate it if it is lost").await;
+        let lost = until_advised(&first, "recreate it if it is lost").await.next_action.unwrap();
         assert!(lost.ends_with("If commits must go on before that, run degrade-sync on mysql/id-0"), "{lost}");
         run(&first, Command::DegradeSync).await.unwrap();
     };
@@ -274,16 +274,4 @@ async fn a_follower_whose_disk_is_lost_is_given_up_copied_to_and_waited_for_agai
 
     run(&first, Command::RestoreSync).await.unwrap();
     until_promised(&first).await;
-}
-
-async fn until_advised(vm: &Vm, words: &str) -> String {
-    let begun = Instant::now();
-    loop {
-        let verdict = vm.client.inspection().await.unwrap().verdict;
-        match &verdict.next_action {
-            Some(next) if next.contains(words) => return next.clone(),
-            _ => assert!(begun.elapsed() < PATIENCE, "{words:?} is not advised: {verdict:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
