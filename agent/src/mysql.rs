@@ -24,7 +24,7 @@ use agent::config::Secret;
 use anyhow::{Context, Result, bail, ensure};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, MySql};
+use sqlx::{ConnectOptions, Connection as _, MySql};
 
 use crate::gtid::History;
 
@@ -44,6 +44,7 @@ pub(crate) const REPLICATION: &str = "replication";
 
 const CONNECTIONS: u32 = 4;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const RETURN_LIMIT: Duration = Duration::from_secs(1);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// A statement that must stop replication may wait for the transaction that the applier is in the middle of.
 const REPLICATION_LIMIT: Duration = Duration::from_secs(60);
@@ -94,6 +95,7 @@ impl Database {
                     prepared.map_err(|error| sqlx::Error::Configuration(error.into()))
                 })
             })
+            .after_release(|connection, _| Box::pin(answers_again(connection)))
             .connect_lazy_with(options);
         Database { pool, family, binlog_index: data.join("mysql-bin.index").into() }
     }
@@ -296,6 +298,17 @@ impl Database {
 
     async fn connection(&self) -> Result<PoolConnection<MySql>> {
         self.pool.acquire().await.context("connect to the server")
+    }
+}
+
+/// A statement that was given up may still wait in the server, for an acknowledgement or a lock: its session is left behind,
+/// or a few of them would use up all that the agent has, and nobody would get a status any more.
+async fn answers_again(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(RETURN_LIMIT, connection.ping()).await {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(error)) => Err(error),
+        // Anything but an error would have the session ended with a farewell, which would wait as well.
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 
