@@ -297,7 +297,7 @@ pub struct UserMade {
 /// The body of every answer that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What kind of problem, one word in camel case: `ServerUnavailable`, `NotLeader`, `Busy`, `Refused`, `BadRequest`,
+    /// What kind of problem, one word in camel case: `ServerUnavailable`, `ServerSilent`, `NotLeader`, `Busy`, `Refused`, `BadRequest`,
     /// `NotAllowed`, `NotFound`, `Internal`.
     pub error: String,
     /// A sentence that says what was wrong and what would be right.

@@ -88,6 +88,14 @@ impl Client {
         self.json(self.http.get(self.url("/v1/status"))).await
     }
 
+    /// Ask for the status, where the server says it within `limit`.
+    ///
+    /// # Errors
+    /// As for [`Client::status`]; a server that runs and takes longer is the problem `ServerSilent`.
+    pub async fn status_within(&self, limit: Duration) -> Result<Status, Error> {
+        self.json(self.http.get(self.url(&format!("/v1/status?within_ms={}", limit.as_millis())))).await
+    }
+
     /// Ask for the status of both servers and the verdict on them.
     ///
     /// # Errors

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use agent::api::{Command, Event, Follow, Position};
 use anyhow::{Context, Result, bail};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::leadership::{self, Turn};
+use crate::mysqld::State;
 use crate::report::{Report, sentence};
 use crate::topology::{self, Admission, Observed, Peer, Refusal, Refused, Run, Side, Step};
 
@@ -29,6 +30,8 @@ pub(crate) use switchover::{Retaken, take_back};
 /// configure-leader-follower runs right after a deployment, when servers may still be starting.
 const AWAIT_LIMIT: Duration = Duration::from_secs(60);
 const OWN_SERVER_LIMIT: Duration = Duration::from_secs(10);
+/// A server that does not say its state within this time is not asked again before it is demoted.
+const HANGS_AFTER: Duration = Duration::from_secs(3);
 /// The time between two looks at something that changes.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The time between two lines about something that takes long.
@@ -102,6 +105,12 @@ async fn walk(agent: &Agent, command: Command, run: &mut Run, report: &Report, a
     let begun = Instant::now();
     let mut is_admitted = false;
     let mut steps = 0;
+    if let Some(step) = topology::step_of_hung(command)
+        && hangs(agent).await
+    {
+        *acted = true;
+        journaled(agent, command, step, run, report).await?;
+    }
     loop {
         let observed = observe(agent, command, *run, begun).await?;
         let refused = |refusal: Refusal| refusal.beside(&observed.me, &observed.peer);
@@ -189,6 +198,10 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
             run.has_taken = true;
             Ok(agent.pair()?.client.yield_leadership(|line| report.say(line)).await?)
         }
+        Step::AwaitReturn => {
+            run.has_awaited_return = true;
+            failover::await_return(agent, report).await
+        }
         Step::AwaitRejoin => {
             run.has_awaited_rejoin = true;
             failover::await_rejoin(agent, report).await
@@ -222,6 +235,12 @@ async fn observe(agent: &Agent, command: Command, run: Run, begun: Instant) -> R
     };
     agent.mysqld.until_up(limit).await.context("failed to fetch status from local node")?;
     agent.observe(run).await
+}
+
+/// The server runs and does not say its state.
+async fn hangs(agent: &Agent) -> bool {
+    let is_up = matches!(agent.mysqld.state(), State::Up(_));
+    is_up && agent.pair().is_ok() && timeout(HANGS_AFTER, agent.own_server()).await.is_err()
 }
 
 async fn await_peer(agent: &Agent, observed: &Observed, begun: Instant, report: &Report) -> Result<()> {

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn silent() -> Peer {
-        Peer::Silent { address: "127.2.0.1".parse().unwrap(), why: "gone".into() }
+        Peer::Silent { address: "127.2.0.1".parse().unwrap(), why: "gone".into(), has_hung_server: false }
     }
 
     #[test]

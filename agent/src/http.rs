@@ -22,6 +22,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use serde_json::Value;
+use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyDeadlineLayer;
 
@@ -76,8 +77,24 @@ async fn leader(State(agent): Shared) -> Answer<Value> {
     }
 }
 
-async fn status(State(agent): Shared) -> Answer<Status> {
-    agent.status().await.map(Json).map_err(|error| no_status(&agent, &error))
+/// For how long the one who asks waits for the server.
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Patience {
+    within_ms: Option<u64>,
+}
+
+async fn status(State(agent): Shared, patience: Result<Query<Patience>, QueryRejection>) -> Answer<Status> {
+    let Query(Patience { within_ms }) =
+        patience.map_err(|_| Failure::bad_request("the status takes the query within_ms=1000 or none"))?;
+    let said = match within_ms {
+        None => agent.status().await,
+        Some(limit) => timeout(Duration::from_millis(limit), agent.status()).await.map_err(|_| {
+            let why = format!("its server runs and did not say its state within {limit} ms");
+            Failure::unavailable("ServerSilent", why)
+        })?,
+    };
+    said.map(Json).map_err(|error| no_status(&agent, &error))
 }
 
 async fn inspection(State(agent): Shared) -> Answer<Inspection> {

@@ -7,7 +7,7 @@
 //! make-leader                 Campaign -> ReceiveRest -> StopReceiving | ApplyRelayLog -> ApplyReceived -> Promote -> Done
 //! degrade-sync, restore-sync  ChangeSync -> Done
 //! switchover                  HandOver -> Follow(me) -> Done
-//! failover                    Yield -> as make-leader -> AwaitRejoin -> Done
+//! failover                    Yield -> AwaitReturn -> as make-leader -> AwaitRejoin -> Done
 //! ```
 //!
 //! Who may be writable is decided by the voters (`leadership.rs`), not here. Here is decided that nobody promotes itself, and
@@ -74,6 +74,9 @@ pub(crate) enum Step {
     HandOver,
     /// Have the peer, which leads, turn read-only and lay its leadership down.
     Yield,
+    /// Wait a while for the server of the old leader, which was killed because it hung: what it has committed and not sent
+    /// would be left behind.
+    AwaitReturn,
     /// Wait a while for the old leader to follow this server, which it does by itself.
     AwaitRejoin,
     /// Let commits wait for the follower no longer, or again.
@@ -109,6 +112,20 @@ pub(crate) fn admit(command: Command, observed: &Observed) -> Result<Admission, 
             Some(Activity::Recovery) => Ok(Admission::Soon),
             Some(activity) => Err(Refusal::PeerBusy { peer: peer.instance.clone(), activity }),
         },
+    }
+}
+
+/// The step that a command takes on a server of its own that runs and does not answer; others wait for the answer.
+pub(crate) fn step_of_hung(command: Command) -> Option<Step> {
+    match command {
+        Command::MakeReadOnly => Some(Step::Demote),
+        Command::ConfigureLeaderFollower
+        | Command::MakeLeader
+        | Command::ForceMakeLeader
+        | Command::Switchover
+        | Command::Failover
+        | Command::DegradeSync
+        | Command::RestoreSync => None,
     }
 }
 
@@ -252,7 +269,27 @@ fn failover(observed: &Observed) -> Result<Step, Refusal> {
         Peer::Answers(follower) if me.is_writable && me.channel.is_none() => {
             Ok(if follower.follows(me) || run.has_awaited_rejoin { Step::Done } else { Step::AwaitRejoin })
         }
+        // Its agent goes on renewing the lease, so the voters would wait for ever.
+        Peer::Silent { has_hung_server: true, .. } if !me.is_writable && !run.has_taken => {
+            check_applier(me).map(|()| Step::Yield)
+        }
+        // In sync nothing that was acknowledged is missing here.
+        Peer::Silent { .. } if run.has_taken && !run.has_awaited_return && !me.record.in_sync => Ok(Step::AwaitReturn),
         Peer::Silent { .. } | Peer::Answers(_) => make_leader(observed),
+    }
+}
+
+/// The leader does not say how far it is; whatever was received must be applicable.
+fn check_applier(follower: &Server) -> Result<(), Refusal> {
+    match &follower.channel {
+        None => {
+            let why = "it does not replicate".to_owned();
+            Err(Refusal::FollowerNotReady { follower: follower.instance.clone(), why })
+        }
+        Some(channel) => match channel.broken_applier() {
+            Some(error) => Err(Refusal::ApplierStopped { error: error.into() }),
+            None => Ok(()),
+        },
     }
 }
 
@@ -279,7 +316,7 @@ fn change_sync(command: Command, observed: &Observed) -> Result<Step, Refusal> {
         Peer::Answers(peer) if command == Command::RestoreSync && !peer.follows(me) => {
             Err(Refusal::NobodyToWaitFor { why: format!("{} does not follow", peer.instance) })
         }
-        Peer::Silent { address, why } if command == Command::RestoreSync => {
+        Peer::Silent { address, why, .. } if command == Command::RestoreSync => {
             Err(Refusal::NobodyToWaitFor { why: format!("{address} gives no status: {why}") })
         }
         Peer::Silent { .. } | Peer::Answers(_) => Ok(Step::ChangeSync),

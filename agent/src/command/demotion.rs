@@ -16,6 +16,8 @@ use crate::report::sentence;
 
 /// A statement for a binding's user ends within this time, or its session is cut.
 const USERS_LIMIT: Duration = Duration::from_secs(1);
+/// A server that does not answer a question for so long hangs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// Looks at a history that must not move any more.
 const LOOKS: usize = 5;
 
@@ -63,7 +65,8 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
     };
     let nobody_opens = agent.leadership.gate.lock().await;
     // Asked before the outage.
-    let writers = agent.database.writers_through_read_only().await?;
+    let asked = timeout(ANSWER_LIMIT, agent.database.writers_through_read_only());
+    let writers = asked.await.context("it does not answer").flatten()?;
     ladder::climb(agent, measures).await?;
     agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
     agent.leadership.closed();

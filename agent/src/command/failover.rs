@@ -16,6 +16,8 @@ use crate::topology::Peer;
 
 /// An old leader that must be copied to first takes longer, and does not need this command for it.
 const REJOIN_LIMIT: Duration = Duration::from_secs(60);
+/// Nobody can write meanwhile.
+const RETURN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Turn read-only for the peer, which is to lead. Should the peer or its agent fall before it does, this server goes on.
 pub(crate) async fn yield_leadership(agent: &Agent, report: &Report) -> Result<()> {
@@ -35,6 +37,20 @@ pub(super) async fn give_back(agent: &Agent, cause: Error, report: &Report) -> E
             sentence(&error)
         )),
     }
+}
+
+/// The old leader's server was killed. Its agent starts it again, which takes as long as its repair.
+pub(super) async fn await_return(agent: &Agent, report: &Report) -> Result<()> {
+    let mut waiting = Waiting::new(RETURN_LIMIT);
+    while !matches!(agent.look_at_peer().await?, Peer::Answers(_)) {
+        if !waiting.go_on() {
+            report.say("The old leader's server does not start in time; what it had not sent is saved when it does");
+            return Ok(());
+        }
+        waiting.say(report, || "Waiting until the old leader's server has started again".into());
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// The old leader learns from this server that it was replaced.

@@ -25,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) has_handed_over: bool,
     /// The leadership was taken from the peer, which is to have it back where this run fails.
     pub(crate) has_taken: bool,
+    /// The old leader's server was killed to take it, and had its time to come back.
+    pub(crate) has_awaited_return: bool,
     pub(crate) has_awaited_rejoin: bool,
     pub(crate) has_changed_sync: bool,
 }
@@ -39,6 +41,8 @@ pub(crate) enum Peer {
     Silent {
         address: IpAddr,
         why: String,
+        /// Its agent says that the server runs and does not answer.
+        has_hung_server: bool,
     },
     Answers(Server),
 }

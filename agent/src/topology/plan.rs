@@ -46,6 +46,7 @@ pub(crate) fn describe(step: &Step, observed: &Observed) -> String {
         Step::Demote => format!("Make {me} read-only, lay its leadership down and cut its sessions"),
         Step::Sync => format!("Wait until {peer} has received everything that {me} has"),
         Step::Yield => format!("Make {peer} read-only, lay its leadership down and cut its sessions"),
+        Step::AwaitReturn => format!("Wait until {peer} has started again, for what {me} has not received"),
         Step::Campaign => {
             format!("Have {me} chosen by the voters, which wait until the old leader's lease has run out")
         }
@@ -90,6 +91,7 @@ fn foresee(seen: &mut Observed, step: &Step) {
             change(peer, |peer| peer.is_writable = false);
             run.has_taken = true;
         }
+        Step::AwaitReturn => run.has_awaited_return = true,
         Step::Campaign => *is_elected = true,
         Step::ReceiveRest => {
             if let (Peer::Answers(peer), Some(channel)) = (peer, &mut me.channel) {
@@ -173,7 +175,8 @@ mod tests {
     fn a_plan_is_what_the_command_decides_from_step_to_step() {
         let follower = |received: &str| following(server(0, "0-2-5"), Receiver::Connected, true, received);
         let of = |index: u32| following(server(index, "0-1-5"), Receiver::Connected, true, "0-1-5");
-        let silent = || Peer::Silent { address: "127.2.0.1".parse().unwrap(), why: String::new() };
+        let silent =
+            || Peer::Silent { address: "127.2.0.1".parse().unwrap(), why: String::new(), has_hung_server: false };
         for (command, me, peer, expected) in [
             (Command::MakeLeader, follower("0-2-9"), silent(), "Campaign StopReceiving ApplyReceived Promote"),
             (

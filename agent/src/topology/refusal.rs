@@ -25,7 +25,7 @@ impl Refusal {
     pub(crate) fn beside(self, me: &Server, peer: &Peer) -> Refused {
         let state = match peer {
             Peer::None => me.describe(),
-            Peer::Silent { address, why } => format!("{}; {address} gives no status ({why})", me.describe()),
+            Peer::Silent { address, why, .. } => format!("{}; {address} gives no status ({why})", me.describe()),
             Peer::Answers(peer) => format!("{}; {}", me.describe(), peer.describe()),
         };
         Refused { refusal: self, state }

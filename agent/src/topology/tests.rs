@@ -5,6 +5,8 @@ use crate::gtid::History;
 use agent::api::Receiver;
 use agent::quorum::Record;
 
+mod hung;
+
 const ME: &str = "127.1.0.1";
 const PEER: &str = "127.2.0.1";
 
@@ -52,7 +54,7 @@ fn healthy(server: Server) -> Server {
 }
 
 fn silent() -> Peer {
-    Peer::Silent { address: PEER.parse().unwrap(), why: "the agent does not answer".into() }
+    Peer::Silent { address: PEER.parse().unwrap(), why: "the agent does not answer".into(), has_hung_server: false }
 }
 
 fn next(command: Command, me: Server, peer: Peer) -> String {

@@ -9,6 +9,7 @@ mod failover;
 mod family;
 mod fencing;
 mod guard;
+mod hung;
 mod monitoring;
 mod one_command;
 mod pair;

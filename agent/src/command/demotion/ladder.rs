@@ -8,7 +8,7 @@
 //! | 1 s | sessions in a statement are cut | long statements, a commit that waits for the follower (MariaDB), waits for locks | the connection is lost; a statement is rolled back, a commit that waited for the follower is kept and was not acknowledged |
 //! | 2 s | all sessions but the agent's and followers' are cut | `LOCK TABLES` | the connection is lost, the transaction is rolled back |
 //! | 3 s | the agent's own other sessions are cut; on MySQL commits no longer wait for the follower | a heartbeat or the statement of a binding that waits for the follower; on MySQL every commit that does: its session is cut already, and the commit goes on waiting | as above |
-//! | 5 s | the server is killed and starts again, read-only | what nothing else ends: a rollback of many rows, a disk that does not answer, a frozen server | the connection is lost; what was not acknowledged may be stored |
+//! | 5 s, or 3 s without any answer | the server is killed and starts again, read-only | what nothing else ends: a rollback of many rows, a disk that does not answer, a frozen server | the connection is lost; what was not acknowledged may be stored |
 //!
 //! An idle transaction holds nothing up, nor do MariaDB's `FLUSH TABLES WITH READ LOCK` and `BACKUP STAGE`; they are cut when
 //! the server is read-only, so that their clients look for the leader. A prepared XA transaction stays prepared, and is
