@@ -148,6 +148,11 @@ impl Leadership {
         !self.is_leased || state.is_forced || state.lease.is_held(clock::now())
     }
 
+    /// The other server has had its lease confirmed here not long ago.
+    pub(crate) fn hears_a_leader(&self) -> bool {
+        self.state().voter.is_leased(clock::now())
+    }
+
     /// How much of the lease is left, where there is one.
     pub(crate) fn lease_left(&self) -> Option<Duration> {
         let state = self.state();

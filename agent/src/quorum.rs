@@ -159,6 +159,12 @@ impl Voter {
         &self.record
     }
 
+    /// The leader may be writable because of this voter.
+    #[must_use]
+    pub fn is_leased(&self, now: Duration) -> bool {
+        !self.record.is_vacant && now < self.leased_until
+    }
+
     /// Confirm an epoch, also a later one than the voter knows: whoever leads it has won it from the other two.
     pub fn renew(&mut self, renewal: &Renewal, now: Duration) -> Answer {
         let is_same = renewal.epoch == self.record.epoch && self.record.leader.as_ref() == Some(&renewal.leader);

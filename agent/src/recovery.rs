@@ -97,7 +97,8 @@ async fn recover(agent: &Agent) -> Result<Recovery> {
     Ok(recovery)
 }
 
-/// Nothing to ask the other server for: a leader with its lease, or a follower that follows.
+/// Nothing to ask the other server for: a leader with its lease, or a follower that follows. A follower that hears of no leader
+/// asks: the other one may have voted for it, in an election of which it knows nothing.
 fn is_settled(agent: &Agent, facts: &Facts) -> bool {
     if agent.instance.pair.is_none() {
         return !facts.is_read_only;
@@ -109,7 +110,7 @@ fn is_settled(agent: &Agent, facts: &Facts) -> bool {
             let source = agent.instance.peer_address().map(|address| address.to_string());
             !is_mine
                 && facts.is_read_only
-                && agent.leadership.record().leader.is_some()
+                && agent.leadership.hears_a_leader()
                 && channel.receiver == Receiver::Connected
                 && channel.is_applier_running
                 && Some(&channel.source) == source.as_ref()

@@ -1,10 +1,15 @@
 //! What must not happen: two histories, two writable servers, or a leader without the newest transactions.
 
-use agent::api::{Command, Receiver, Role};
+use std::time::Duration;
 
+use agent::api::{Command, Receiver, Role};
+use agent::client::VoterClient;
+use agent::quorum::{Answer, Ballot, Record};
+
+use crate::authority::authority;
 use crate::family;
 use crate::pair::{configured, in_step, reaches, run, until_received};
-use crate::vm::{Vm, signal, user};
+use crate::vm::{DEPLOYMENT, NAME, Vm, signal, user};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
@@ -42,6 +47,23 @@ async fn users_made_during_a_hand_over_are_on_both_servers_or_on_neither() {
     in_step(&second, &first).await;
     let count = "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'user-%'";
     assert_eq!(first.number(count).await, second.number(count).await);
+}
+
+/// As after a full disk: the one that is chosen has not kept its own vote.
+#[tokio::test]
+async fn a_follower_hears_that_the_other_server_has_voted_for_it() {
+    let (first, second) = configured().await;
+    in_step(&first, &second).await;
+    run(&first, Command::MakeReadOnly).await.unwrap();
+    let Record { epoch, .. } = first.witness.as_ref().unwrap().record();
+
+    let ballot = Ballot { epoch: epoch + 1, leader: "mysql/id-1".into(), is_canvass: false };
+    let voter = VoterClient::agent(first.address.parse().unwrap(), DEPLOYMENT, &authority().issue(NAME)).unwrap();
+    let answer = voter.vote(&ballot, Duration::from_secs(5)).await.unwrap();
+
+    assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+    second.until("the leader", |status| status.role == Role::Leader).await;
+    first.until("its follower", |status| status.role == Role::Follower).await;
 }
 
 #[tokio::test]
