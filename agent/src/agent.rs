@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use agent::Client;
 use agent::api::{self, Role, Status};
-use agent::client;
 use agent::config::Secret;
 use anyhow::{Context, Result};
 use tokio::sync::{Mutex, RwLock, Semaphore};
@@ -31,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A promotion waits for this when the other VM is cut off. Who is silent for longer is not thereby dead: the voters decide.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
 /// An agent whose server hangs says so within the above.
-const PEER_SERVER_LIMIT: Duration = Duration::from_millis(1_500);
+const PEER_SERVER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The agent.
 pub(crate) struct Agent {
@@ -246,17 +245,21 @@ impl Agent {
     /// The other server, as its agent sees it.
     pub(crate) async fn look_at_peer(&self) -> Result<Peer> {
         let Some(pair) = &self.pair else { return Ok(Peer::None) };
-        let silent = |why| Peer::Silent { address: pair.address, why, has_hung_server: false };
         Ok(match tokio::time::timeout(PEER_LIMIT, pair.client.status_within(PEER_SERVER_LIMIT)).await {
             Ok(Ok(status)) => {
                 self.database.check_peer(&status.version)?;
                 Peer::Answers(server(status, pair.address)?)
             }
-            Ok(Err(client::Error::Problem(problem))) if problem.error == "ServerSilent" => {
-                Peer::Silent { address: pair.address, why: problem.description, has_hung_server: true }
-            }
-            Ok(Err(error)) => silent(error.to_string()),
-            Err(_) => silent(format!("its agent did not answer within {} s", PEER_LIMIT.as_secs())),
+            Ok(Err(error)) => Peer::Silent {
+                address: pair.address,
+                why: error.to_string(),
+                has_hung_server: error.is_of_hung_server(),
+            },
+            Err(_) => Peer::Silent {
+                address: pair.address,
+                why: format!("its agent did not answer within {} s", PEER_LIMIT.as_secs()),
+                has_hung_server: false,
+            },
         })
     }
 }

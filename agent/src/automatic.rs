@@ -1,9 +1,11 @@
 //! The follower looks whether its leader is gone (`automatic/decision.rs` says when), recommends what to do, and does it by
 //! itself where the plan says `failover: automatic`. What it then runs is `make-leader`, with all of its checks. A leader whose
-//! server has died under it does not wait to be missed (`automatic/succession.rs`).
+//! server has died under it does not wait to be missed (`automatic/succession.rs`), and one
+//! whose server hangs kills it (`automatic/pulse.rs`).
 
 mod decision;
 mod memory;
+mod pulse;
 mod succession;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +26,7 @@ use crate::mysqld::State;
 use crate::report::{Report, sentence};
 use decision::{Decision, Evidence, Past, PeerSign, Plan, decide, patience};
 use memory::Memory;
+pub(crate) use pulse::watch_own_server;
 pub(crate) use succession::{accept, offer};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -65,6 +65,14 @@ pub enum Error {
     Garbled(String),
 }
 
+impl Error {
+    /// The agent answers, and its server runs and does not.
+    #[must_use]
+    pub fn is_of_hung_server(&self) -> bool {
+        matches!(self, Error::Problem(problem) if problem.error == "ServerSilent")
+    }
+}
+
 impl Client {
     /// A client of the agent at `address` in `deployment`.
     ///

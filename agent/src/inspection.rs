@@ -11,6 +11,8 @@ use crate::verdict::{Peer, judge};
 
 /// Shorter than the time for which the one who asks waits.
 const PEER_LIMIT: Duration = Duration::from_secs(5);
+/// An agent whose server hangs says so within the above.
+const PEER_SERVER_LIMIT: Duration = Duration::from_secs(4);
 
 /// Look at both servers. A writable one is read last: what the other one has received by then, it has written.
 pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
@@ -22,8 +24,9 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     };
     let peer = agent.pair()?;
     let silent = |why| Peer::Silent { address: peer.address, why };
-    let peer = match tokio::time::timeout(PEER_LIMIT, peer.client.status()).await {
+    let peer = match tokio::time::timeout(PEER_LIMIT, peer.client.status_within(PEER_SERVER_LIMIT)).await {
         Ok(Ok(status)) => Peer::Answers(Box::new(status)),
+        Ok(Err(error)) if error.is_of_hung_server() => Peer::Hangs { address: peer.address, why: error.to_string() },
         Ok(Err(error)) => silent(error.to_string()),
         Err(_) => silent(format!("it did not answer within {} s", PEER_LIMIT.as_secs())),
     };
@@ -36,7 +39,7 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     }
     let peer = match peer {
         Peer::Answers(status) => Some(*status),
-        Peer::Silent { .. } | Peer::None => None,
+        Peer::Silent { .. } | Peer::Hangs { .. } | Peer::None => None,
     };
     Ok(Inspection { status, peer, writers_through_read_only, verdict })
 }

@@ -123,6 +123,7 @@ async fn run(config_file: &Path) -> Result<()> {
     loops.spawn(leadership::watch_lease(agent.clone()));
     loops.spawn(automatic::watch_leader(agent.clone()));
     loops.spawn(sync::keep_in_sync(agent.clone()));
+    loops.spawn(automatic::watch_own_server(agent.clone()));
     loops.spawn(heartbeat::beat_while_leading(agent.clone()));
     tokio::select! {
         // Only when it could not begin to listen.

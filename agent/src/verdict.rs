@@ -35,6 +35,11 @@ pub(crate) enum Peer {
         address: IpAddr,
         why: String,
     },
+    /// Its agent says that the server runs and does not answer.
+    Hangs {
+        address: IpAddr,
+        why: String,
+    },
     Answers(Box<Status>),
 }
 
@@ -42,7 +47,7 @@ pub(crate) enum Peer {
 pub(crate) fn judge(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     let verdict = judge_state(me, peer, wanted);
     let servers = match peer {
-        Peer::None | Peer::Silent { .. } => vec![me],
+        Peer::None | Peer::Silent { .. } | Peer::Hangs { .. } => vec![me],
         Peer::Answers(peer) => vec![me, peer],
     };
     mention_saved(mention_trouble(verdict, &servers), &servers)
@@ -85,6 +90,7 @@ fn judge_state(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     match peer {
         Peer::None => judge_single(me),
         Peer::Silent { address, why } => judge_half(me, *address, why),
+        Peer::Hangs { address, why } => judge_hung(me, *address, why),
         Peer::Answers(peer) => {
             let verdict = judge_pair(me, peer, wanted);
             let busy = [me, peer].into_iter().find_map(at_work);
@@ -113,6 +119,20 @@ fn judge_single(me: &Status) -> Verdict {
         true => unhealthy(
             format!("{} is read-only, so nobody can write", name(me)),
             "Wait a moment, its agent makes it writable after a start; if it does not, its log says why",
+        ),
+    }
+}
+
+fn judge_hung(me: &Status, address: IpAddr, why: &str) -> Verdict {
+    let hangs = format!("the server at {address} hangs ({why})");
+    match me.read_only {
+        false => unhealthy(
+            format!("{} leads; {hangs}, so the leader is not redundant", name(me)),
+            without_follower(me, "Kill that server, and its agent starts it again"),
+        ),
+        true => unhealthy(
+            format!("{} is read-only; {hangs}, so nobody can write", name(me)),
+            format!("Run failover on {}, which takes the leadership from a server that hangs", me.instance),
         ),
     }
 }

@@ -104,7 +104,7 @@ pub(crate) struct Signs {
     pub(crate) failovers: Vec<Duration>,
 }
 
-/// A session for the heartbeat alone: one that is stuck holds up nothing else of the agent.
+/// A session for one purpose alone, as the heartbeat: one that is stuck holds up nothing else of the agent.
 pub(crate) struct Heart(Connection);
 
 impl Heart {
@@ -123,6 +123,11 @@ impl Heart {
             Err(error) if code(&error) == Some(READ_ONLY) => Ok(Beat::ReadOnly),
             Err(error) => Err(error).context("write the heartbeat"),
         }
+    }
+
+    /// Does the server answer?
+    pub(crate) async fn ping(&mut self) -> Result<()> {
+        sqlx::Connection::ping(&mut self.0).await.context("ping the server")
     }
 
     /// Write why this server leads, unless it turned read-only since. One row for each epoch.

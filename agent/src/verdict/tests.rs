@@ -155,6 +155,14 @@ fn a_silent_peer_leaves_the_leader_alone_and_the_follower_in_doubt() {
 }
 
 #[test]
+fn a_leader_that_hangs_is_to_be_failed_over() {
+    let hung = |last: u8| Peer::Hangs { address: [10, 0, 0, last].into(), why: "no answer".into() };
+    let taken = (false, "10.0.0.1 hangs (no answer), so nobody can write", "Run failover on mysql/2");
+    check(&behind(Some(0)), &hung(1), Mode::Async, taken);
+    check(&leader(), &hung(2), Mode::Async, (false, "so the leader is not redundant", "Kill that server"));
+}
+
+#[test]
 fn what_is_not_well_while_a_command_runs_is_waited_for() {
     let busy = |activity| Status { busy: Some(activity), ..server(2) };
     let command = Activity::Command(Command::ConfigureLeaderFollower);

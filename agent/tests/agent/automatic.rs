@@ -6,7 +6,7 @@ use agent::api::{Command, Role, Status};
 use serde_json::{Value, json};
 
 use crate::pair::{in_step, run};
-use crate::vm::{Vm, deployment, signal};
+use crate::vm::{PATIENCE, Vm, deployment, signal};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2)";
 /// The lease of the pairs of these tests.
@@ -200,4 +200,42 @@ async fn take_over(leader: &Vm, follower: &Vm) -> Duration {
         assert!(begun.elapsed() < LEASE * 3, "the follower does not lead");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// By its follower; or by itself, where the follower does not say in time that it is fit.
+#[tokio::test]
+async fn a_leader_that_hangs_is_killed_and_replaced() {
+    let (first, second) = pair(&lossy()).await;
+    let before = first.server_pid().unwrap();
+    signal(before, "-STOP");
+
+    let begun = Instant::now();
+    first.until("another server", |_| first.server_pid().is_some_and(|pid| pid != before)).await;
+    let leads = |status: Option<Status>| status.is_some_and(|status| status.role == Role::Leader);
+    let (leader, follower) = loop {
+        match (leads(first.status().await), leads(second.status().await)) {
+            (false, true) => break (&second, &first),
+            (true, false) => break (&first, &second),
+            (_, _) => assert!(begun.elapsed() < PATIENCE, "nobody leads"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+
+    println!("{} leads {} ms after the leader was frozen", leader.address, begun.elapsed().as_millis());
+    leader.sql("INSERT INTO d.t VALUES (3)").await;
+    in_step(leader, follower).await;
+    assert_eq!(follower.number("SELECT COUNT(*) FROM d.t").await, 3);
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_is_left_to_an_operator_who_is_told() {
+    let (first, second) = pair(&json!({})).await;
+    let before = first.server_pid();
+    signal(before.unwrap(), "-STOP");
+
+    until_recommended(&second, "Run failover on mysql/id-1").await;
+
+    assert_eq!(first.server_pid(), before);
+    signal(before.unwrap(), "-CONT");
+    in_step(&first, &second).await;
 }
