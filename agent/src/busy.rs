@@ -8,7 +8,8 @@ use std::time::Duration;
 use agent::api::Activity;
 use tokio::sync::Notify;
 
-/// A recovery looks once and lowers the flag; a look at a peer that does not answer takes a few seconds.
+/// A recovery that only looks lowers the flag soon; a look at a peer that does not answer takes a few seconds. One that copies
+/// data, or asks the voters, may take longer: who asked is told so.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
 /// The flag.

@@ -25,9 +25,13 @@ pub(super) async fn degrade(agent: &Agent, report: &Report) -> Result<()> {
     let was_degraded = leadership.is_degraded();
     let waiting = agent.database.facts().await?.semi_sync.waiting_sessions;
     if leadership.must_wait() {
+        let was_told = leadership.in_sync();
         leadership.withhold_promise()?;
         if let Some(trusting) = leadership.who_still_trusts().await {
-            leadership.tell_promise();
+            // Where it was withheld before, the follower may lack something, and nobody is told otherwise.
+            if was_told {
+                leadership.tell_promise();
+            }
             return Err(Refusal::StillTrusted { trusting: trusting.into() }.into());
         }
     }

@@ -66,8 +66,6 @@ impl Family {
         }
     }
 
-    /// The statements that the server runs at each start, before it takes a connection: the accounts, which are each
-    /// server's own and so in nobody's history, and after a physical copy the history that the copy holds.
     /// In characters.
     pub(crate) fn longest_user_name(self) -> usize {
         match self {
@@ -76,6 +74,8 @@ impl Family {
         }
     }
 
+    /// The statements that the server runs at each start, before it takes a connection: the accounts, which are each
+    /// server's own and so in nobody's history, and after a physical copy the history that the copy holds.
     pub(crate) fn init_file(self, admin: &Secret, replication: Option<&Secret>, copied: Option<&History>) -> String {
         match self {
             Family::MariaDb => mariadb::init_file(admin, replication, copied),

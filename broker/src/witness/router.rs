@@ -54,6 +54,7 @@ async fn renew(
 ) -> Result<Json<Answer>, Failure> {
     check("epoch", renewal.epoch, i64::MAX.unsigned_abs())?;
     check("lease_ms", renewal.lease_ms, LEASE_LIMIT_MS)?;
+    check("withdrawals", renewal.withdrawals, i64::MAX.unsigned_abs())?;
     ask(&app, name, |voter, now| voter.renew(&renewal, now)).await
 }
 

@@ -335,6 +335,8 @@ async fn a_question_that_makes_no_sense_is_refused_in_json() {
     let endless = Renewal { lease_ms: u64::MAX, ..renewal(1, "a") };
     assert_eq!(problem(client.renew(&endless, LIMIT).await), "BadRequest");
     assert_eq!(problem(client.renew(&renewal(u64::MAX, "a"), LIMIT).await), "BadRequest");
+    let endless = Renewal { withdrawals: u64::MAX, ..renewal(1, "a") };
+    assert_eq!(problem(client.renew(&endless, LIMIT).await), "BadRequest");
     assert_eq!(problem(client.vote(&ballot(u64::MAX, "a"), LIMIT).await), "BadRequest");
     let long = ballot(1, &"a".repeat(20_000));
     assert_eq!(problem(client.vote(&long, LIMIT).await), "BadRequest");
