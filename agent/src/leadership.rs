@@ -72,8 +72,6 @@ struct State {
     /// A human took the place of the other voters, until one of them confirms.
     is_forced: bool,
     promise: Promise,
-    /// The promise is not told to the others, although it is kept still.
-    is_promise_withheld: bool,
     /// Another voter knows a later epoch.
     superseded: Option<Record>,
     /// The right to promote this follower that was given last, and when.
@@ -105,7 +103,6 @@ impl Leadership {
             is_open: true,
             is_forced: false,
             promise: kept.promise,
-            is_promise_withheld: false,
             superseded: None,
             ticket: None,
         };

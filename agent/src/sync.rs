@@ -124,7 +124,7 @@ async fn carry_out(agent: &Agent, plan: instance::Sync, next: Next) -> Result<()
             // A server that started again since it was looked at may have been opened without waiting.
             if agent.database.facts().await?.semi_sync.is_source_on {
                 tracing::info!("the follower has everything: from now on no commit is acknowledged without it");
-                leadership.tell_promise();
+                leadership.tell_promise()?;
             }
             Ok(())
         }

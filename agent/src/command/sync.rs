@@ -30,7 +30,7 @@ pub(super) async fn degrade(agent: &Agent, report: &Report) -> Result<()> {
         if let Some(trusting) = leadership.who_still_trusts().await {
             // Where it was withheld before, the follower may lack something, and nobody is told otherwise.
             if was_told {
-                leadership.tell_promise();
+                leadership.tell_promise()?;
             }
             return Err(Refusal::StillTrusted { trusting: trusting.into() }.into());
         }

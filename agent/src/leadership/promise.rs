@@ -25,6 +25,9 @@ pub(super) struct Promise {
     /// How often it was withdrawn, in all epochs.
     #[serde(default)]
     pub(super) withdrawals: u64,
+    /// It is not told to the others, although it is kept still: the follower may lack something.
+    #[serde(default)]
+    is_withheld: bool,
 }
 
 impl Leadership {
@@ -34,7 +37,7 @@ impl Leadership {
     }
 
     pub(super) fn is_in_sync(&self, state: &State) -> bool {
-        self.is_promised(state) && !state.is_promise_withheld
+        self.is_promised(state) && !state.promise.is_withheld
     }
 
     /// The server must not acknowledge anything alone.
@@ -52,8 +55,7 @@ impl Leadership {
     pub(crate) fn promise(&self) -> Result<()> {
         self.change(|me, state, _| {
             if let Some(epoch) = me.owned(state).filter(|_| me.promises_sync) {
-                state.promise = Promise { given: epoch, degraded: 0, ..state.promise };
-                state.is_promise_withheld = true;
+                state.promise = Promise { given: epoch, degraded: 0, is_withheld: true, ..state.promise };
             }
         })
     }
@@ -62,16 +64,17 @@ impl Leadership {
     pub(crate) fn withhold_promise(&self) -> Result<()> {
         self.change(|_, state, _| {
             state.promise.withdrawals += 1;
-            state.is_promise_withheld = true;
+            state.promise.is_withheld = true;
         })?;
         self.changed.notify_waiters();
         Ok(())
     }
 
     /// Tell the others of the promise: the follower has all that was acknowledged.
-    pub(crate) fn tell_promise(&self) {
-        self.state().is_promise_withheld = false;
+    pub(crate) fn tell_promise(&self) -> Result<()> {
+        self.change(|_, state, _| state.promise.is_withheld = false)?;
         self.changed.notify_waiters();
+        Ok(())
     }
 
     /// Give the promise up by command. The others know.
@@ -109,4 +112,20 @@ fn knows(answer: &Answer, renewal: &Renewal) -> bool {
     let record = answer.record();
     let is_newest = record.epoch == renewal.epoch && record.withdrawals == renewal.withdrawals;
     matches!(answer, Answer::Granted(_)) && is_newest && !record.in_sync
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_that_is_withheld_is_so_after_a_restart() {
+        let withheld = Promise { given: 3, degraded: 0, withdrawals: 2, is_withheld: true };
+
+        let text = serde_json::to_string(&withheld).unwrap();
+
+        assert_eq!(serde_json::from_str::<Promise>(&text).unwrap(), withheld);
+        let earlier = r#"{"given": 3, "degraded": 0}"#;
+        assert_eq!(serde_json::from_str::<Promise>(earlier).unwrap(), Promise { given: 3, ..Promise::default() });
+    }
 }
