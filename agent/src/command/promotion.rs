@@ -142,11 +142,12 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     let issued = agent.leadership.redeem_ticket(promotion.ticket);
     let issued = issued.context("the right to this promotion is void; run switchover again")?;
     let succession = agent.automatic.succession(promotion.ticket);
-    // The old leader has closed and voted, so the own vote goes to the disk while the rest is applied and replication stops. An
-    // epoch that is then not used is given up like any other.
+    apply(&agent, &promotion.position.gtid, ends).await?;
+    // The old leader has closed and voted, so the own vote goes to the disk while replication stops. Not before everything is
+    // applied: whose the epoch is opens by itself, also when the old leader is lost or cut off from here on.
     let voting = agent.clone();
     let voted = tokio::task::spawn_blocking(move || voting.leadership.take_over(promotion.epoch, issued));
-    let (voted, stopped) = tokio::join!(voted, apply_and_stop(&agent, &promotion.position.gtid, ends));
+    let (voted, stopped) = tokio::join!(voted, stop(&agent, ends));
     stopped?;
     voted.context("take the leadership over")??;
     open_as_leader(&agent).await?;
@@ -168,7 +169,7 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     Ok(())
 }
 
-async fn apply_and_stop(agent: &Agent, wanted: &str, ends: Instant) -> Result<()> {
+async fn apply(agent: &Agent, wanted: &str, ends: Instant) -> Result<()> {
     let limit = ends.saturating_duration_since(Instant::now());
     ensure!(
         agent.database.wait_until_applied(wanted, limit).await?,
@@ -176,6 +177,10 @@ async fn apply_and_stop(agent: &Agent, wanted: &str, ends: Instant) -> Result<()
         agent.instance.name(),
         limit.as_millis()
     );
+    Ok(())
+}
+
+async fn stop(agent: &Agent, ends: Instant) -> Result<()> {
     let stopped = tokio::time::timeout_at(ends, agent.database.stop_replication()).await;
     if !matches!(stopped, Ok(Ok(()))) {
         // The leader is there and read-only; what is thrown away is received again.
