@@ -1,7 +1,7 @@
 //! The follower looks whether its leader is gone (`automatic/decision.rs` says when), recommends what to do, and does it by
 //! itself where the plan says `failover: automatic`. What it then runs is `make-leader`, with all of its checks. A leader whose
-//! server has died under it does not wait to be missed (`automatic/succession.rs`), and one
-//! whose server hangs kills it (`automatic/pulse.rs`).
+//! server has died under it does not wait to be missed (`automatic/succession.rs`), and one whose server hangs kills it
+//! (`automatic/pulse.rs`).
 
 mod decision;
 mod memory;
