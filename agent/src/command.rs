@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::agent::Agent;
 use crate::busy::Raised;
-use crate::leadership::{self, Turn};
+use crate::leadership::{self, Claim, Turn};
 use crate::mysqld::State;
 use crate::report::{Report, sentence};
 use crate::topology::{self, Admission, Observed, Peer, Refusal, Refused, Run, Side, Step};
@@ -172,7 +172,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
                 Side::Peer => Ok(agent.pair()?.client.follow(&Follow { leader }, |line| report.say(line)).await?),
             }
         }
-        Step::Lead(Side::Me) => lead(agent, report).await,
+        Step::Lead(Side::Me) => lead(agent, Claim::Asked, report).await,
         Step::Lead(Side::Peer) => Ok(agent.pair()?.client.lead(|line| report.say(line)).await?),
         Step::Demote => {
             let measures =
@@ -187,7 +187,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
             Ok(())
         }
         Step::Campaign if command == Command::ForceMakeLeader => promotion::force(agent, report).await,
-        Step::Campaign => leadership::campaign(agent, report).await,
+        Step::Campaign => leadership::campaign(agent, Claim::Asked, report).await,
         Step::ReceiveAgain => agent.database.start_replication().await,
         Step::StopReceiving => agent.database.stop_receiving().await,
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,

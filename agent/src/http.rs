@@ -28,6 +28,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 
 use crate::agent::Agent;
 use crate::busy::Raised;
+use crate::leadership::Claim;
 use crate::report::{Report, sentence};
 use crate::{automatic, command, inspection, metrics, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
@@ -151,7 +152,7 @@ async fn follow(State(agent): Shared, Parsed(Follow { leader }): Parsed<Follow>)
 }
 
 async fn lead(State(agent): Shared) -> Result<Response, Failure> {
-    step(agent, async move |agent, report| command::lead(&agent, &report).await).await
+    step(agent, async move |agent, report| command::lead(&agent, Claim::Asked, &report).await).await
 }
 
 async fn yield_leadership(State(agent): Shared) -> Result<Response, Failure> {

@@ -22,7 +22,7 @@ use crate::clock;
 use crate::instance::Instance;
 use crate::mysqld::write_durably;
 
-pub(crate) use campaign::{Poll, campaign, force, poll};
+pub(crate) use campaign::{Claim, Poll, campaign, force, poll};
 pub(crate) use keeper::{close_now, keep_lease, lease_for_opening, release_to_others, watch_lease};
 use kept::Kept;
 use promise::Promise;

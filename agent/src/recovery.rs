@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::automatic;
 use crate::command::{follow, lead, open};
 use crate::fence::{self, Recovery, Situation};
-use crate::leadership::close_now;
+use crate::leadership::{Claim, close_now};
 use crate::mysql::Facts;
 use crate::mysqld::State;
 use crate::report::{Report, sentence};
@@ -126,7 +126,7 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
     match recovery {
         Recovery::Keep | Recovery::Wait(_) | Recovery::Stay(_) => Ok(()),
         Recovery::Open => become_writable(agent).await,
-        Recovery::TakeBack => lead(agent, &Report::to_nobody())
+        Recovery::TakeBack => lead(agent, Claim::Return, &Report::to_nobody())
             .await
             .context("lead again, as the other server did not take the leadership"),
         Recovery::Close => {

@@ -26,8 +26,12 @@ const LOOKS: usize = 5;
 pub(super) async fn demote(agent: &Agent, whose_turn: Turn) -> Result<Vec<String>> {
     let _closing = agent.closing.begin();
     let mut measures = Vec::new();
-    match close_measured(agent, &mut measures).await {
-        Ok(()) => cut_all(agent).await?,
+    let closed = match close_measured(agent, &mut measures).await {
+        Ok(()) => cut_all(agent).await,
+        Err(error) => Err(error),
+    };
+    match closed {
+        Ok(()) => {}
         Err(error) => {
             let measure = format!("Killed the server, which starts again read-only: {}", sentence(&error));
             tracing::error!("{measure}");

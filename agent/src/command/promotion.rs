@@ -13,7 +13,7 @@ use crate::automatic::{note_promotion, note_succession};
 use crate::busy::Raised;
 use crate::clock;
 use crate::instance::Sync;
-use crate::leadership;
+use crate::leadership::{self, Claim};
 use crate::mysql::Commits;
 use crate::report::{Report, sentence};
 use crate::topology::{Observed, Peer, Refusal, Server};
@@ -22,12 +22,12 @@ use crate::topology::{Observed, Peer, Refusal, Server};
 const PREPARE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Become writable as the leader whose follower follows already.
-pub(crate) async fn lead(agent: &Agent, report: &Report) -> Result<()> {
+pub(crate) async fn lead(agent: &Agent, claim: Claim, report: &Report) -> Result<()> {
     let me = agent.own_server().await?;
     if let Some(channel) = &me.channel {
         bail!("this server cannot lead: it {}", channel.describe());
     }
-    leadership::campaign(agent, report).await?;
+    leadership::campaign(agent, claim, report).await?;
     open(agent).await?;
     report.say(format!("{} is the leader", me.instance));
     Ok(())

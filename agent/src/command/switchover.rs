@@ -15,7 +15,7 @@ use super::demotion::close;
 use super::follow::Waiting;
 use super::promotion::open;
 use crate::agent::Agent;
-use crate::leadership;
+use crate::leadership::{self, Claim};
 use crate::report::{Report, sentence};
 use crate::topology::Peer;
 
@@ -102,7 +102,7 @@ async fn undo(agent: &Agent, cause: anyhow::Error, report: &Report) -> Result<()
 pub(crate) async fn take_back(agent: &Agent, report: &Report) -> Retaken {
     let waiting = Waiting::new(UNDO_LIMIT);
     loop {
-        let why = match leadership::campaign(agent, report).await {
+        let why = match leadership::campaign(agent, Claim::Return, report).await {
             Ok(()) => return Retaken::IsOurs,
             Err(error) => sentence(&error),
         };

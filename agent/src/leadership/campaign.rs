@@ -12,7 +12,7 @@ use super::{FORCED_LEAP, Leadership, Other};
 use crate::agent::Agent;
 use crate::clock;
 use crate::report::Report;
-use crate::topology::Refusal;
+use crate::topology::{Peer, Refusal};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -35,6 +35,15 @@ enum Verdict<'a> {
     Refuse(Refusal),
 }
 
+/// Why this server wants to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// An operator asks for it, or the plan.
+    Asked,
+    /// It led, gave its leadership away, and wants it back by itself. Not from a server that may have led since.
+    Return,
+}
+
 /// What the voters would say to a candidature of this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Poll {
@@ -53,7 +62,7 @@ pub(crate) enum Poll {
 /// Ask the voters, and change nothing.
 pub(crate) async fn poll(agent: &Agent) -> Poll {
     let canvass = canvass(agent).await;
-    match decide(agent, &canvass) {
+    match decide(agent, Claim::Asked, &canvass) {
         // Who votes for its successor has closed its server, and may have gone on without its follower before.
         Verdict::Ask(other) if !other.is_witness && may_lack_by_witness(agent, &canvass) => Poll::NotInSync,
         Verdict::Ask(_) => Poll::Free,
@@ -65,7 +74,7 @@ pub(crate) async fn poll(agent: &Agent) -> Poll {
 }
 
 /// Win the next epoch for this server, which is closed. An epoch that is this server's already is enough.
-pub(crate) async fn campaign(agent: &Agent, report: &Report) -> Result<()> {
+pub(crate) async fn campaign(agent: &Agent, claim: Claim, report: &Report) -> Result<()> {
     let leadership = &agent.leadership;
     // Longer than any lease that was granted before this began.
     let limit = leadership.lease + leadership.lease / 4 + Duration::from_secs(2);
@@ -76,8 +85,16 @@ pub(crate) async fn campaign(agent: &Agent, report: &Report) -> Result<()> {
                 return Ok(());
             }
             let canvass = canvass(agent).await;
-            match decide(agent, &canvass) {
+            match decide(agent, claim, &canvass) {
                 Verdict::Refuse(refusal) => return Err(refusal.into()),
+                // What the old leader has more is received only while its server answers.
+                Verdict::Ask(other)
+                    if !other.is_witness
+                        && may_lack_by_witness(agent, &canvass)
+                        && !does_peer_answer(agent).await? =>
+                {
+                    return Err(Refusal::NotInSync.into());
+                }
                 Verdict::Ask(other) => match elect(leadership, other, &canvass).await? {
                     true => {
                         tracing::warn!(epoch = canvass.epoch, "this server was chosen to lead");
@@ -85,7 +102,8 @@ pub(crate) async fn campaign(agent: &Agent, report: &Report) -> Result<()> {
                     }
                     false => break,
                 },
-                Verdict::Wait(_) if clock::now() - begun > limit => bail!(alive(agent)),
+                // Whoever wants to return looks again anyway.
+                Verdict::Wait(_) if clock::now() - begun > limit || claim == Claim::Return => bail!(alive(agent)),
                 Verdict::Wait(wait) => {
                     if clock::now() - said > SAY_AGAIN {
                         said = clock::now();
@@ -143,7 +161,11 @@ async fn ask(other: &Other, ballot: &Ballot) -> Option<Answer> {
     asked.inspect_err(|error| tracing::info!("a voter does not answer: {error}")).ok()
 }
 
-fn decide<'a>(agent: &Agent, canvass: &Canvass<'a>) -> Verdict<'a> {
+async fn does_peer_answer(agent: &Agent) -> Result<bool> {
+    Ok(matches!(agent.look_at_peer().await?, Peer::Answers(_)))
+}
+
+fn decide<'a>(agent: &Agent, claim: Claim, canvass: &Canvass<'a>) -> Verdict<'a> {
     let wait = |ms: u64| Verdict::Wait(Duration::from_millis(ms));
     match (&canvass.peer, &canvass.witness) {
         (Some((peer, Answer::Granted(_))), _) => Verdict::Ask(peer),
@@ -152,6 +174,9 @@ fn decide<'a>(agent: &Agent, canvass: &Canvass<'a>) -> Verdict<'a> {
         (None, Some((_, Answer::Leased { wait_ms, .. }))) => wait(*wait_ms),
         (None, Some((witness, Answer::Granted(record)))) => match &canvass.own {
             Answer::Leased { wait_ms, .. } => wait(*wait_ms),
+            Answer::Granted(own) if claim == Claim::Return && !led_last(agent, own, record) => {
+                Verdict::Refuse(Refusal::GivenAway)
+            }
             Answer::Granted(own) if may_lack(agent, own, record) => Verdict::Refuse(Refusal::NotInSync),
             Answer::Granted(_) => Verdict::Ask(witness),
             Answer::Refused(_) => Verdict::Refuse(alive(agent)),
@@ -172,7 +197,12 @@ fn may_lack(agent: &Agent, own: &Record, witness: &Record) -> bool {
         std::cmp::Ordering::Equal => own.in_sync && witness.in_sync,
         std::cmp::Ordering::Greater => own.in_sync,
     };
-    agent.instance.promises_sync() && !is_in_sync
+    agent.instance.promises_sync() && !is_in_sync && !led_last(agent, own, witness)
+}
+
+/// Nobody was chosen since this server led.
+fn led_last(agent: &Agent, own: &Record, witness: &Record) -> bool {
+    own.leader.as_ref() == Some(&agent.instance.name()) && witness.epoch <= own.epoch
 }
 
 fn may_lack_by_witness(agent: &Agent, canvass: &Canvass<'_>) -> bool {

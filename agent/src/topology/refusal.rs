@@ -162,6 +162,12 @@ pub(crate) enum Refusal {
     NotInSync,
 
     #[error(
+        "Not leading again. Reason: the leadership was given to the other server, which may have led since and does not answer. \
+         Bring the other VM back; or, if it is lost, run make-leader on this one, which loses what only the other one has"
+    )]
+    GivenAway,
+
+    #[error(
         "Reason: the plan has commits wait for nobody (replication_mode is async), so there is nothing to change. Give the service \
          instance the parameter replication_mode semi-sync first"
     )]

@@ -187,8 +187,9 @@ async fn a_dead_server_starts_again_where_its_follower_is_not_fit() {
 
 /// Kill the leader's server; says when the follower has acknowledged a row after that.
 async fn take_over(leader: &Vm, follower: &Vm) -> Duration {
+    let mode = leader.status().await.unwrap().replication_mode;
     let mut session = follower.admin().await;
-    let begun = Instant::now();
+    let (first, mut begun) = (Instant::now(), Instant::now());
     leader.kill_server();
     // The administrator passes `read_only`, and must not here.
     let insert = "INSERT INTO d.t SELECT 3 FROM DUAL WHERE @@read_only=0";
@@ -197,7 +198,13 @@ async fn take_over(leader: &Vm, follower: &Vm) -> Duration {
         if written.is_ok_and(|done| done.rows_affected() == 1) {
             return begun.elapsed();
         }
-        assert!(begun.elapsed() < LEASE * 3, "the follower does not lead");
+        assert!(first.elapsed() < PATIENCE, "the follower does not lead");
+        // On a busy machine the follower may not say in time that it is fit. The leader goes on then, and dies again.
+        let goes_on = |status: Status| status.role == Role::Leader && status.replication_mode == mode;
+        if begun.elapsed() > LEASE && leader.status().await.is_some_and(goes_on) {
+            begun = Instant::now();
+            leader.kill_server();
+        }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -3,7 +3,7 @@
 use agent::api::{Command, Role};
 
 use crate::pair::{configured, in_step, run};
-use crate::vm::Vm;
+use crate::vm::{Vm, signal};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
@@ -84,4 +84,31 @@ async fn a_leader_that_yielded_to_a_failover_which_was_cut_off_leads_again_by_it
     run(&first, Command::MakeReadOnly).await.unwrap();
     run(&second, Command::MakeLeader).await.unwrap();
     assert!(first.status().await.unwrap().read_only);
+}
+
+#[tokio::test]
+async fn who_gave_its_leadership_away_does_not_take_it_back_from_a_server_that_led_since() {
+    let (mut first, mut second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    let witness = first.witness.clone().unwrap();
+    // Nobody answers the first one, which would have its leadership back at once.
+    signal(second.agent_pid(), "-STOP");
+    witness.fall_silent();
+    first.client.yield_leadership(|_| {}).await.unwrap();
+    first.kill();
+    witness.answer();
+    signal(second.agent_pid(), "-CONT");
+    run(&second, Command::MakeLeader).await.unwrap();
+    second.sql("INSERT INTO d.t VALUES (2)").await;
+    second.kill();
+
+    first.start();
+    first.until_logged("which may have led since and does not answer").await;
+
+    assert!(first.until_up().await.read_only);
+    second.start();
+    second.until("the leader", |status| status.role == Role::Leader).await;
+    in_step(&second, &first).await;
+    assert_eq!(first.number("SELECT COUNT(*) FROM d.t").await, 2);
 }

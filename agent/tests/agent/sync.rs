@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::pair::{configured_with, in_step, run, until_advised, until_received};
-use crate::vm::Vm;
+use crate::vm::{Vm, signal};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
@@ -274,4 +274,30 @@ async fn a_follower_whose_disk_is_lost_is_given_up_copied_to_and_waited_for_agai
 
     run(&first, Command::RestoreSync).await.unwrap();
     until_promised(&first).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_may_have_acknowledged_alone_is_not_replaced_while_its_server_is_away() {
+    let (first, second) = promised().await;
+    run(&first, Command::DegradeSync).await.unwrap();
+    let before = first.server_pid().unwrap();
+    signal(before, "-STOP");
+
+    // However often its agent starts it again.
+    let keep_away = async {
+        loop {
+            first.server_pid().filter(|pid| *pid != before).into_iter().for_each(|pid| signal(pid, "-STOP"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let refused: Result<Vec<String>, String> = tokio::select! {
+        ended = run(&second, Command::Failover) => ended,
+        () = keep_away => unreachable!(),
+    };
+
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("did not have every acknowledged transaction"), "{refused}");
+    assert!(second.until_up().await.read_only);
+    signal(first.server_pid().unwrap(), "-CONT");
+    first.until("the leader again", leads).await;
 }
