@@ -297,11 +297,13 @@ impl Vm {
 
     /// A session of the agent's own account.
     pub(crate) async fn admin(&self) -> MySqlConnection {
-        let options = MySqlConnectOptions::new()
-            .socket(self.root().join("sys/run/mysql/mysqld.sock"))
-            .username("admin")
-            .password(r#"ad'm"i\n"#);
-        MySqlConnection::connect_with(&options).await.unwrap()
+        self.admin_if_up().await.unwrap()
+    }
+
+    pub(crate) async fn admin_if_up(&self) -> Result<MySqlConnection, sqlx::Error> {
+        let socket = self.root().join("sys/run/mysql/mysqld.sock");
+        let options = MySqlConnectOptions::new().socket(socket).username("admin").password(r#"ad'm"i\n"#);
+        MySqlConnection::connect_with(&options).await
     }
 
     pub(crate) async fn sql(&self, statement: &str) {
