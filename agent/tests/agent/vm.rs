@@ -259,10 +259,9 @@ impl Vm {
     pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
         let begun = Instant::now();
         loop {
-            let status = self.client.status().await;
-            match status {
+            match self.client.status().await {
                 Ok(status) if is_so(&status) => return status,
-                _ if begun.elapsed() > PATIENCE => {
+                status if begun.elapsed() > PATIENCE => {
                     let log = std::fs::read_to_string(self.agent_log()).unwrap_or_default();
                     panic!("{what} did not come: {status:?}\n{log}");
                 }
@@ -301,9 +300,8 @@ impl Vm {
     }
 
     pub(crate) async fn admin_if_up(&self) -> Result<MySqlConnection, sqlx::Error> {
-        let socket = self.root().join("sys/run/mysql/mysqld.sock");
-        let options = MySqlConnectOptions::new().socket(socket).username("admin").password(r#"ad'm"i\n"#);
-        MySqlConnection::connect_with(&options).await
+        let options = MySqlConnectOptions::new().socket(self.root().join("sys/run/mysql/mysqld.sock"));
+        MySqlConnection::connect_with(&options.username("admin").password(r#"ad'm"i\n"#)).await
     }
 
     pub(crate) async fn sql(&self, statement: &str) {
