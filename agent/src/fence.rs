@@ -13,7 +13,7 @@
 
 use agent::quorum::Record;
 
-use crate::topology::{Channel, Peer, Server};
+use crate::topology::{Peer, Server};
 
 /// What is known when it is decided.
 #[derive(Clone, Debug)]
@@ -97,8 +97,7 @@ fn as_leader(situation: &Situation) -> Recovery {
         return laid_down(situation);
     }
     if me.is_writable {
-        let has_source = me.channel.as_ref().is_some_and(Channel::is_stopped_without_error);
-        return if has_source { Recovery::ForgetSource } else { Recovery::Keep };
+        return if me.has_spent_source(peer) { Recovery::ForgetSource } else { Recovery::Keep };
     }
     if !may_write {
         return Recovery::Wait("neither the follower nor the witness confirms that it still leads");
@@ -192,6 +191,12 @@ mod tests {
         Peer::Silent { address: "127.2.0.1".parse().unwrap(), why: "gone".into(), has_hung_server: false }
     }
 
+    /// Somebody brings data from a server of another pair.
+    fn elsewhere(mut server: Server) -> Server {
+        server.channel.as_mut().unwrap().source = "127.9.0.1".into();
+        server
+    }
+
     #[test]
     fn the_owner_of_the_epoch_opens_where_nothing_lacks() {
         let me = || agreed(server(0, "0-1-5"), EPOCH, "mysql/0");
@@ -205,6 +210,10 @@ mod tests {
             (me(), Peer::Answers(writable(other("0-1-5"))), true, "Stay"),
             (writable(me()), silent(), true, "Keep"),
             (following(writable(me()), Receiver::Stopped, false, ""), silent(), true, "ForgetSource"),
+            (following(writable(me()), Receiver::Connected, true, "0-1-5"), silent(), true, "ForgetSource"),
+            (following(writable(me()), Receiver::Connected, true, "0-1-6"), silent(), true, "Keep"),
+            (elsewhere(following(writable(me()), Receiver::Connected, true, "0-1-5")), silent(), true, "Keep"),
+            (elsewhere(following(writable(me()), Receiver::Stopped, false, "")), silent(), true, "Keep"),
             (following(me(), Receiver::Stopped, false, "0-1-6"), silent(), true, "Stay"),
             (following(me(), Receiver::Stopped, false, ""), Peer::Answers(other("0-1-6")), true, "CatchUp"),
             (following(me(), Receiver::Connecting, true, ""), Peer::Answers(other("0-1-6")), true, "Wait"),

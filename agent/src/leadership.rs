@@ -5,11 +5,11 @@
 //! gives its vote to nobody, and confirms nobody.
 
 mod campaign;
+mod handing;
 mod keeper;
 mod kept;
 mod promise;
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +20,10 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::instance::Instance;
-use crate::mysqld::write_durably;
 
 pub(crate) use campaign::{Claim, Poll, campaign, force, poll};
 pub(crate) use keeper::{close_now, keep_lease, lease_for_opening, release_to_others, watch_lease};
-use kept::Kept;
+use kept::{Keeper, Kept};
 use promise::Promise;
 
 /// A leader that was chosen by nobody takes an epoch that nobody who is out of reach can have come to.
@@ -38,7 +37,7 @@ pub(crate) struct Leadership {
     pub(crate) is_leased: bool,
     /// The plan promises that a failover loses no acknowledged transaction.
     promises_sync: bool,
-    file: PathBuf,
+    keeper: Mutex<Keeper>,
     state: Mutex<State>,
     /// The other server's agent, then the witness.
     pub(crate) others: Vec<Other>,
@@ -112,7 +111,7 @@ impl Leadership {
             lease,
             is_leased,
             promises_sync: instance.promises_sync(),
-            file,
+            keeper: Mutex::new(Keeper::new(file)),
             state: Mutex::new(state),
             others,
             changed: Notify::new(),
@@ -247,50 +246,6 @@ impl Leadership {
         })
     }
 
-    /// This server gives its leadership to `successor`, if it is closed: the epoch of that.
-    pub(crate) fn hand_over(&self, successor: &str) -> Result<u64> {
-        let handed = self.change(|me, state, now| {
-            let epoch = me.owned(state).filter(|_| !state.is_open)?;
-            let lease_ms = u64::try_from(me.lease.as_millis()).unwrap_or(u64::MAX);
-            state.voter.release(&Release { epoch, leader: me.me.clone() }, now);
-            state.voter.vote(&Ballot { epoch: epoch + 1, leader: successor.into(), is_canvass: false }, now);
-            let leader = successor.to_owned();
-            // The successor counts its lease from this vote.
-            let renewal = Renewal { epoch: epoch + 1, leader, lease_ms, in_sync: false, withdrawals: 0 };
-            state.voter.renew(&renewal, now);
-            state.lease.lost();
-            Some(epoch + 1)
-        })?;
-        handed.context("this server was opened, or another one was chosen to lead meanwhile")
-    }
-
-    /// The leader, which has closed, gave its leadership to this server, under a ticket that was issued at `issued`: the lease
-    /// counts from then, since the leader voted later.
-    pub(crate) fn take_over(&self, epoch: u64, issued: Duration) -> Result<()> {
-        let is_taken = self.change(|me, state, now| {
-            if state.voter.record().epoch < epoch {
-                me.release_leader(state, now);
-            }
-            let is_taken = me.vote_for_me(state, epoch, now);
-            if is_taken {
-                state.lease.confirmed(issued);
-            }
-            is_taken
-        })?;
-        ensure!(is_taken, "a later leadership than epoch {epoch} is known here; run switchover again");
-        Ok(())
-    }
-
-    /// A new right to promote this follower; every earlier one is void.
-    pub(crate) fn issue_ticket(&self, ticket: u64) {
-        self.state().ticket = Some((ticket, clock::now()));
-    }
-
-    /// Use the right up; says when it was given. None where it is not the last one that was given.
-    pub(crate) fn redeem_ticket(&self, ticket: u64) -> Option<Duration> {
-        self.state().ticket.take().filter(|(issued, _)| *issued == ticket).map(|(_, at)| at)
-    }
-
     /// This server follows again: what it had as a leader is in its leader's history, or saved.
     pub(crate) fn has_followed(&self) -> Result<()> {
         self.change(|_, state, _| state.led = 0)
@@ -299,14 +254,6 @@ impl Leadership {
     fn owned(&self, state: &State) -> Option<u64> {
         let record = state.voter.record();
         (record.leader.as_ref() == Some(&self.me) && !record.is_vacant).then_some(record.epoch)
-    }
-
-    /// The leader of the record has agreed to another one, so it is closed and this voter need not wait for its lease.
-    fn release_leader(&self, state: &mut State, now: Duration) {
-        let Record { epoch, leader, .. } = state.voter.record().clone();
-        if let Some(leader) = leader.filter(|leader| *leader != self.me) {
-            state.voter.release(&Release { epoch, leader }, now);
-        }
     }
 
     fn vote_for_me(&self, state: &mut State, epoch: u64, now: Duration) -> bool {
@@ -326,21 +273,32 @@ impl Leadership {
         let mut state = self.state();
         let mut changed = state.clone();
         let done = act(self, &mut changed, clock::now());
-        let kept = |state: &State| Kept {
-            record: state.voter.record().clone(),
-            led: state.led,
-            yielded: state.yielded,
-            promise: state.promise,
-        };
-        if kept(&changed) != kept(&state) {
-            let text = serde_json::to_string(&kept(&changed)).context("write what this agent agreed to")?;
-            write_durably(&self.file, &text)?;
+        if changed.kept() != state.kept() {
+            self.keeper().keep(changed.kept())?;
         }
         *state = changed;
         Ok(done)
     }
 
+    /// Have what a change would have to keep on the disk beside its place, before every millisecond is outage.
+    fn prepare<T>(&self, act: impl FnOnce(&Leadership, &mut State, Duration) -> T) -> Result<()> {
+        let mut changed = self.state().clone();
+        act(self, &mut changed, clock::now());
+        self.keeper().stage(changed.kept())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Only with the state, or for what is not in its place yet.
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn kept(&self) -> Kept {
+        Kept { record: self.voter.record().clone(), led: self.led, yielded: self.yielded, promise: self.promise }
     }
 }

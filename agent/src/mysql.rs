@@ -184,10 +184,13 @@ impl Database {
     ) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
             let (family, mut connection) = self.session().await?;
-            guarded.await?;
-            family.let_the_agent_write(&mut connection).await?;
-            self.write_leadership(&mut connection, epoch, leader).await?;
-            family.set_commits(&mut connection, commits).await?;
+            let led = async {
+                family.let_the_agent_write(&mut connection).await?;
+                self.write_leadership(&mut connection, epoch, leader).await?;
+                family.set_commits(&mut connection, commits).await
+            };
+            let (guarded, led) = tokio::join!(guarded, led);
+            guarded.and(led)?;
             statements::open(&mut connection).await
         })
         .await
@@ -232,10 +235,12 @@ impl Database {
         .await
     }
 
-    /// Forget the source, with everything that was received from it and not applied.
+    /// Stop replication and forget the source, with everything that was received from it and not applied.
     pub(crate) async fn forget_replication(&self) -> Result<()> {
         within(REPLICATION_LIMIT, "forget the replication source", async {
-            statements::forget_replication(&mut *self.connection().await?).await
+            let mut connection = self.connection().await?;
+            statements::stop_replication(&mut connection).await?;
+            statements::forget_replication(&mut connection).await
         })
         .await
     }

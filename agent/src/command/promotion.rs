@@ -131,25 +131,20 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
         agent.database.position().await?
     );
     let ticket = rand::random();
-    agent.leadership.issue_ticket(ticket);
+    agent.leadership.issue_ticket(ticket)?;
     Ok(Ticket { ticket, instance: agent.instance.name() })
 }
 
-/// Promote this follower; its leader, which asks for it, is read-only and waits. Every millisecond here is outage. The
-/// source is forgotten afterwards, with the flag still up.
+/// Promote this follower; its leader, which asks for it, is read-only and waits. Every millisecond here is outage, and stopping
+/// replication would be several: nothing comes from a read-only leader any more, so its source is forgotten afterwards, with
+/// the flag still up.
 pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, raised: Raised) -> Result<()> {
-    let ends = Instant::now() + Duration::from_millis(promotion.position.timeout_ms);
     let issued = agent.leadership.redeem_ticket(promotion.ticket);
     let issued = issued.context("the right to this promotion is void; run switchover again")?;
     let succession = agent.automatic.succession(promotion.ticket);
-    apply(&agent, &promotion.position.gtid, ends).await?;
-    // The old leader has closed and voted, so the own vote goes to the disk while replication stops. Not before everything is
-    // applied: whose the epoch is opens by itself, also when the old leader is lost or cut off from here on.
-    let voting = agent.clone();
-    let voted = tokio::task::spawn_blocking(move || voting.leadership.take_over(promotion.epoch, issued));
-    let (voted, stopped) = tokio::join!(voted, stop(&agent, ends));
-    stopped?;
-    voted.context("take the leadership over")??;
+    apply(&agent, &promotion.position).await?;
+    // Not before everything is applied: whose the epoch is opens by itself, also when the old leader is lost from here on.
+    agent.leadership.take_over(promotion.epoch, issued)?;
     open_as_leader(&agent).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
@@ -169,24 +164,15 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     Ok(())
 }
 
-async fn apply(agent: &Agent, wanted: &str, ends: Instant) -> Result<()> {
-    let limit = ends.saturating_duration_since(Instant::now());
+async fn apply(agent: &Agent, position: &Position) -> Result<()> {
+    let limit = Duration::from_millis(position.timeout_ms);
     ensure!(
-        agent.database.wait_until_applied(wanted, limit).await?,
-        "{} has not applied {wanted} within {} ms",
+        agent.database.wait_until_applied(&position.gtid, limit).await?,
+        "{} has not applied {} within {} ms",
         agent.instance.name(),
+        position.gtid,
         limit.as_millis()
     );
-    Ok(())
-}
-
-async fn stop(agent: &Agent, ends: Instant) -> Result<()> {
-    let stopped = tokio::time::timeout_at(ends, agent.database.stop_replication()).await;
-    if !matches!(stopped, Ok(Ok(()))) {
-        // The leader is there and read-only; what is thrown away is received again.
-        agent.database.start_replication().await?;
-        stopped.context("replication did not stop in time")??;
-    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use sqlx::MySql;
 use sqlx::mysql::MySqlRow;
 use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::statements::{code, literal, prepare_session, rows, run, text, value};
 use super::{
@@ -152,11 +153,12 @@ impl Database {
             }
             let mut users = vec![literal(OPERATOR)];
             users.extend(accounts.iter().map(|account| literal(user_of(account))));
-            let met = named_sessions(&mut connection, &users.join(", ")).await?;
-            for session in &met {
-                kill(&mut connection, session.id).await?;
+            let mut cut = 0;
+            for user in &users {
+                cut += kill_user(&mut connection, user).await?;
             }
-            Ok(met)
+            // Mostly there are none, and looking for them takes longer than cutting them.
+            if cut == 0 { Ok(Vec::new()) } else { named_sessions(&mut connection, &users.join(", ")).await }
         })
         .await
     }
@@ -228,6 +230,12 @@ pub(super) async fn kill(connection: &mut Connection, id: u64) -> Result<()> {
         Err(error) if code(&error) == Some(NO_SUCH_THREAD) => Ok(()),
         done => done,
     }
+}
+
+/// Cut all sessions of this user, given as a literal, wherever they come from; says how many. Only MariaDB.
+async fn kill_user(connection: &mut Connection, user: &str) -> Result<u64> {
+    let done = connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("KILL CONNECTION USER {user}@'%'")))).await;
+    Ok(done.with_context(|| format!("cut the sessions of {user}"))?.rows_affected())
 }
 
 /// The user of an account `'user'@'host'`, in which the server quotes nothing else.

@@ -108,19 +108,36 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
 
 /// As [`write_private`], and on the disk when it returns.
 pub(crate) fn write_durably(path: &Path, text: &str) -> Result<()> {
-    let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
-    make_private_directory(directory)?;
-    let half = path.with_extension("new");
+    stage_durably(path, text)?;
+    put_staged(path)
+}
+
+/// The first half of [`write_durably`]: on the disk beside the file, and not yet in its place.
+pub(crate) fn stage_durably(path: &Path, text: &str) -> Result<()> {
+    make_private_directory(directory_of(path)?)?;
+    let staged = path.with_extension("new");
     let write = || {
-        remove_file_if_there(&half)?;
-        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&half)?;
+        remove_file_if_there(&staged)?;
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&staged)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&half, path)?;
-        fs::File::open(directory)?.sync_all()?;
         anyhow::Ok(())
     };
-    write().with_context(|| format!("write {} to the disk", path.display()))
+    write().with_context(|| format!("write {} to the disk", staged.display()))
+}
+
+/// The second half: what was staged is the file.
+pub(crate) fn put_staged(path: &Path) -> Result<()> {
+    let put = || {
+        fs::rename(path.with_extension("new"), path)?;
+        fs::File::open(directory_of(path)?)?.sync_all()?;
+        anyhow::Ok(())
+    };
+    put().with_context(|| format!("write {} to the disk", path.display()))
+}
+
+fn directory_of(path: &Path) -> Result<&Path> {
+    path.parent().with_context(|| format!("{} has no directory", path.display()))
 }
 
 /// Remove a file; none is fine.

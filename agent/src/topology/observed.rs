@@ -113,6 +113,19 @@ impl Server {
         self.channel.as_ref().is_some_and(|channel| runs(channel) && channel.source == source.address.to_string())
     }
 
+    /// What a promotion that was cut off leaves behind: the other server is the source still, and there is nothing to apply.
+    pub(crate) fn has_spent_source(&self, other: &Peer) -> bool {
+        let address = match other {
+            Peer::None => return false,
+            Peer::Silent { address, .. } => address,
+            Peer::Answers(other) => &other.address,
+        };
+        self.channel.as_ref().is_some_and(|channel| {
+            let is_spent = channel.is_applier_running && self.has_applied_what_it_received();
+            channel.source == address.to_string() && (is_spent || channel.is_stopped_without_error())
+        })
+    }
+
     /// Replication from `source` is set up and stopped; nothing that was received would be lost when it starts.
     pub(crate) fn could_receive_from(&self, source: &Server) -> bool {
         let channel = self.channel.as_ref().filter(|channel| channel.is_stopped_without_error());

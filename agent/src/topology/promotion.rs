@@ -15,7 +15,7 @@ pub(super) fn make_leader(observed: &Observed) -> Result<Step, Refusal> {
     if me.is_writable {
         return match &me.channel {
             None => Ok(Step::Done),
-            Some(channel) if channel.is_stopped_without_error() => Ok(Step::ForgetSource),
+            Some(_) if me.has_spent_source(peer) => Ok(Step::ForgetSource),
             Some(_) => Err(Refusal::LeaderReplicates { leader: me.instance.clone() }),
         };
     }

@@ -38,12 +38,27 @@ pub(crate) fn in_its_words(statement: &str) -> String {
     words.iter().fold(statement.to_owned(), |statement, (from, to)| statement.replace(from, to))
 }
 
-/// Replicate from a server that is not there.
+/// Replicate from a server that is not there, when that is started.
 pub(crate) fn follow_nobody() -> &'static str {
     if *IS_MYSQL {
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_USER='replication', SOURCE_AUTO_POSITION=1"
     } else {
         "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_USER='replication', MASTER_USE_GTID=slave_pos"
+    }
+}
+
+/// Replicate from the server at this address, as a follower of it does.
+pub(crate) fn follow(address: &str) -> String {
+    if *IS_MYSQL {
+        format!(
+            r"CHANGE REPLICATION SOURCE TO SOURCE_HOST='{address}', SOURCE_USER='replication', SOURCE_PASSWORD='re\'pl\\',
+            GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1; START REPLICA"
+        )
+    } else {
+        format!(
+            r"SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_binlog_pos; CHANGE MASTER TO MASTER_HOST='{address}',
+            MASTER_USER='replication', MASTER_PASSWORD='re\'pl\\', MASTER_USE_GTID=slave_pos; START REPLICA"
+        )
     }
 }
 

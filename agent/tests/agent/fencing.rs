@@ -192,7 +192,7 @@ async fn a_promotion_that_was_cut_off_at_its_end_is_finished() {
     run(&second, Command::MakeLeader).await.unwrap();
     second.kill_agent();
     // As if the agent had died right behind `read_only=0`.
-    second.sql(family::follow_nobody()).await;
+    second.sql(&family::follow(&first.address)).await;
 
     second.start();
 
