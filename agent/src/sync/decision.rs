@@ -70,9 +70,9 @@ impl From<&SemiSync> for Wait {
 pub(crate) enum Follower {
     /// Nobody receives what is written here, or nobody was asked.
     Away,
-    /// It receives, and lacks what was here at the look before this one.
+    /// It receives, and may come closer still.
     Behind,
-    /// It lacks at most what was written since that look.
+    /// It lacks only what was written since the look before this one, and comes no closer.
     Close,
     /// It has received what was here when this look began.
     HasAll,
