@@ -10,7 +10,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Executor};
 use tests::clients::Family;
 use tests::service::Pair;
-use tests::{Service, Stack, eventually, mysql};
+use tests::{Service, Stack, eventually, mysql, processes};
 
 use crate::floor::{Floor, Topology};
 use crate::plans::{self, Mode};
@@ -21,6 +21,7 @@ use crate::words;
 
 /// The most that the product may need, in floors.
 const TARGET: f64 = 1.25;
+const AGENT: &str = "mysql-agent";
 /// So many MB of rows go to the follower by one transaction.
 const BATCH_MB: u32 = 50;
 
@@ -84,17 +85,14 @@ async fn rows(server: &mut MySqlConnection) -> Result<String> {
 
 /// The follower was away, and what it missed is not in the leader's logs any more.
 async fn seed(service: &Service<'_>, family: Family, pair: &Pair) -> Result<Duration> {
-    // Its agent starts replication again sooner or later; where that came before the purge it is stopped once more.
-    eventually("the follower lacks what is purged", LIMIT, async || {
-        let mut follower = service.administrator(&pair.follower).await?;
-        let mut leader = service.administrator(&pair.leader).await?;
-        let forget = "STOP REPLICA; SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS ballast";
-        mysql::execute(&mut follower, forget).await?;
-        purge(&mut leader).await?;
-        let lacks = words::position(family, &mut follower).await? != words::position(family, &mut leader).await?;
-        Ok(lacks.then_some(()))
-    })
-    .await?;
+    // Its agent would start replication again.
+    let cid = pair.follower.cid.as_deref().context("the follower has a VM")?;
+    let programs = processes::of_vm(service.stack.directory(), cid);
+    let agent = programs.iter().find(|process| process.program == AGENT).context("the follower's VM runs an agent")?;
+    processes::pause(agent.pid);
+    let fallen_behind = fall_behind(service, family, pair).await;
+    processes::resume(agent.pid);
+    fallen_behind?;
     let started = Instant::now();
     // It sees by itself what it lacks; the command makes it look now, and is refused where it has done so.
     if let Err(cause) = service.agent(&pair.follower)?.command(AgentCommand::ConfigureLeaderFollower, |_| {}).await {
@@ -108,6 +106,17 @@ async fn seed(service: &Service<'_>, family: Family, pair: &Pair) -> Result<Dura
     })
     .await?;
     Ok(started.elapsed())
+}
+
+async fn fall_behind(service: &Service<'_>, family: Family, pair: &Pair) -> Result<()> {
+    let mut follower = service.administrator(&pair.follower).await?;
+    let mut leader = service.administrator(&pair.leader).await?;
+    let forget = "STOP REPLICA; SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS ballast";
+    mysql::execute(&mut follower, forget).await?;
+    purge(&mut leader).await?;
+    let lacks = words::position(family, &mut follower).await? != words::position(family, &mut leader).await?;
+    ensure!(lacks, "the follower has received what was to be purged before it received it");
+    Ok(())
 }
 
 async fn purge(leader: &mut MySqlConnection) -> Result<()> {

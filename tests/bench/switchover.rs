@@ -9,7 +9,7 @@ use agent::api::Command;
 use anyhow::{Context, Result};
 use tests::mysql::{self, Credentials};
 use tests::writer::Record;
-use tests::{Service, Stack, Writer};
+use tests::{Service, Stack, Writer, eventually};
 
 use crate::floor::{Floor, Topology};
 use crate::plans::{self, Mode};
@@ -68,6 +68,19 @@ impl Pair {
         servers
     }
 
+    /// A switchover is planned for a pair that is whole; after the last one it takes a while in which commits begin to wait.
+    async fn is_whole(&self, mode: Mode) -> Result<()> {
+        let [leader, follower] = [&self.agents[self.leader], &self.agents[1 - self.leader]];
+        eventually("the pair is whole", LIMIT, async || {
+            let replication = follower.status().await?.replication;
+            let follows =
+                replication.is_some_and(|channel| channel.applier_running && channel.seconds_behind == Some(0));
+            let is_in_sync = leader.status().await?.record.in_sync;
+            Ok((follows && (is_in_sync || mode == Mode::Async)).then_some(()))
+        })
+        .await
+    }
+
     /// A planned switchover under a writer.
     pub(crate) async fn switch(&mut self, targets: &[Credentials]) -> Result<(Duration, u64)> {
         let writer = Writer::start_at(targets, PAUSE).await?;
@@ -98,10 +111,12 @@ pub(crate) async fn measure(
     let (mut direct, mut address, mut bare) = (Runs::default(), Runs::default(), Runs::default());
     let what = format!("{}, {}", floor.family.name(), mode.name());
     for repetition in 1..=repetitions {
+        pair.is_whole(mode).await?;
         let (outage, errors) = pair.switch(&pair.both()).await?;
         direct.add(outage, errors);
         let (outage, errors) = by_hand(floor, mode, (repetition as usize - 1) % 2).await?;
         bare.add(outage, errors);
+        pair.is_whole(mode).await?;
         let (outage, errors) = pair.switch(&[pair.address.clone()]).await?;
         address.add(outage, errors);
         let [direct, bare, address] = [&direct, &bare, &address].map(Runs::last_ms);
