@@ -24,7 +24,7 @@ use crate::topology::{self, Admission, Observed, Peer, Refusal, Refused, Run, Si
 
 pub(crate) use failover::yield_leadership;
 pub(crate) use follow::{follow, receive};
-pub(crate) use promotion::{lead, open, prepare_promotion, promote};
+pub(crate) use promotion::{finish_promotion, lead, open, prepare_promotion, promote};
 pub(crate) use switchover::{Retaken, take_back};
 
 /// configure-leader-follower runs right after a deployment, when servers may still be starting.
@@ -192,7 +192,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
         Step::StopReceiving => agent.database.stop_receiving().await,
         Step::ApplyRelayLog => promotion::apply_relay_log(agent, report).await,
         Step::Promote => promotion::promote_survivor(agent, command, report).await,
-        Step::ForgetSource => agent.database.forget_replication().await,
+        Step::ForgetSource => finish_promotion(agent).await,
         Step::Yield => {
             // From here on a failure must give it back, also where the answer is lost.
             run.has_taken = true;

@@ -280,7 +280,7 @@ impl Leadership {
         Ok(done)
     }
 
-    /// Have what a change would have to keep on the disk beside its place, before every millisecond is outage.
+    /// Write what this change would have to keep, if it came now, beside its place on the disk.
     fn prepare<T>(&self, act: impl FnOnce(&Leadership, &mut State, Duration) -> T) -> Result<()> {
         let mut changed = self.state().clone();
         act(self, &mut changed, clock::now());

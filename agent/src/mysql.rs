@@ -184,13 +184,10 @@ impl Database {
     ) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
             let (family, mut connection) = self.session().await?;
-            let led = async {
-                family.let_the_agent_write(&mut connection).await?;
-                self.write_leadership(&mut connection, epoch, leader).await?;
-                family.set_commits(&mut connection, commits).await
-            };
-            let (guarded, led) = tokio::join!(guarded, led);
-            guarded.and(led)?;
+            guarded.await?;
+            family.let_the_agent_write(&mut connection).await?;
+            self.write_leadership(&mut connection, epoch, leader).await?;
+            family.set_commits(&mut connection, commits).await?;
             statements::open(&mut connection).await
         })
         .await
@@ -235,12 +232,10 @@ impl Database {
         .await
     }
 
-    /// Stop replication and forget the source, with everything that was received from it and not applied.
+    /// Forget the source of replication that is stopped, with everything that was received from it and not applied.
     pub(crate) async fn forget_replication(&self) -> Result<()> {
         within(REPLICATION_LIMIT, "forget the replication source", async {
-            let mut connection = self.connection().await?;
-            statements::stop_replication(&mut connection).await?;
-            statements::forget_replication(&mut connection).await
+            statements::forget_replication(&mut *self.connection().await?).await
         })
         .await
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::agent::Agent;
 use crate::automatic;
-use crate::command::{follow, lead, open};
+use crate::command::{finish_promotion, follow, lead, open};
 use crate::fence::{self, Recovery, Situation};
 use crate::leadership::{Claim, close_now};
 use crate::mysql::Facts;
@@ -135,7 +135,7 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
         }
         Recovery::Adopt(record) => agent.leadership.adopt(record),
         Recovery::CatchUp => agent.database.start_replication().await,
-        Recovery::ForgetSource => agent.database.forget_replication().await,
+        Recovery::ForgetSource => finish_promotion(agent).await,
         Recovery::Resume => {
             agent.database.start_replication().await?;
             agent.leadership.has_followed()
@@ -152,7 +152,8 @@ async fn become_writable(agent: &Agent) -> Result<()> {
         agent.database.open().await?;
         return agent.database.start_events().await;
     }
-    let has_channel = agent.database.facts().await?.channel.is_some();
+    let source = agent.instance.peer_address().map(|address| address.to_string());
+    let has_channel = agent.database.facts().await?.channel.is_some_and(|channel| Some(channel.source) == source);
     if has_channel {
         agent.database.stop_replication().await?;
     }

@@ -19,11 +19,9 @@ use crate::mysql::Facts;
 use crate::mysqld::State;
 use crate::report::sentence;
 use crate::topology::Peer;
-use decision::{Follower, Next, Part, Sight, Standing, next_step};
+use decision::{Follower, Next, Part, Sight, Standing, how_close, next_step};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A follower that has been close for so many looks comes no closer under this load.
-const CLOSE_LOOKS: u32 = 20;
 const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(2);
 
 /// What the loop remembers between two looks.
@@ -31,8 +29,8 @@ const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(2);
 struct Memory {
     /// What was here at the look before.
     before: Option<History>,
-    /// For how many looks the follower has had what was here at the one before, and not all.
-    close: u32,
+    /// How many looks in a row found that the follower receives.
+    looks: u32,
     said: String,
 }
 
@@ -101,7 +99,7 @@ async fn follower(agent: &Agent, part: Part, memory: &mut Memory) -> Result<Foll
     }
     let here: History = agent.database.position().await?.parse()?;
     // A look at a follower that is away takes long, and what was here before it says nothing.
-    let (before, close) = (memory.before.take(), std::mem::take(&mut memory.close));
+    let (before, looks) = (memory.before.take(), std::mem::take(&mut memory.looks));
     let me = agent.instance.spec.ip.to_string();
     let Peer::Answers(peer) = agent.look_at_peer().await? else { return Ok(Follower::Away) };
     let receives = |channel: &crate::topology::Channel| {
@@ -110,17 +108,9 @@ async fn follower(agent: &Agent, part: Part, memory: &mut Memory) -> Result<Foll
     if peer.is_writable || !peer.channel.as_ref().is_some_and(receives) {
         return Ok(Follower::Away);
     }
-    memory.before = Some(here.clone());
-    let known = peer.known()?;
-    Ok(match (known.contains(&here), before) {
-        (true, _) => Follower::HasAll,
-        (false, Some(before)) if known.contains(&before) => {
-            memory.close = close + 1;
-            // Commits stand still until the follower has the rest, so it is worth a while to have that small.
-            if close < CLOSE_LOOKS { Follower::Behind } else { Follower::Close }
-        }
-        (false, Some(_) | None) => Follower::Behind,
-    })
+    let follower = how_close(&peer.known()?, &here, before.as_ref(), looks);
+    (memory.before, memory.looks) = (Some(here), looks + 1);
+    Ok(follower)
 }
 
 async fn carry_out(agent: &Agent, plan: instance::Sync, next: Next) -> Result<()> {

@@ -75,7 +75,7 @@ impl Pair {
             let replication = follower.status().await?.replication;
             let follows =
                 replication.is_some_and(|channel| channel.applier_running && channel.seconds_behind == Some(0));
-            let is_in_sync = leader.status().await?.record.in_sync;
+            let is_in_sync = leader.status().await?.semi_sync.is_some_and(|sync| sync.in_sync);
             Ok((follows && (is_in_sync || mode == Mode::Async)).then_some(()))
         })
         .await

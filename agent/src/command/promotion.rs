@@ -106,6 +106,21 @@ pub(super) async fn promote_survivor(agent: &Agent, command: Command, report: &R
     agent.database.forget_replication().await
 }
 
+/// What an agent left undone that fell when its server was open.
+pub(crate) async fn finish_promotion(agent: &Agent) -> Result<()> {
+    agent.database.start_events().await?;
+    forget_source(agent).await
+}
+
+/// The end of a promotion: the source is forgotten when nothing is left of what came from it.
+async fn forget_source(agent: &Agent) -> Result<()> {
+    if let Err(error) = stop_when_applied(agent).await {
+        agent.database.start_replication().await?;
+        return Err(error);
+    }
+    agent.database.forget_replication().await
+}
+
 async fn stop_when_applied(agent: &Agent) -> Result<()> {
     agent.database.stop_replication().await?;
     let me = agent.own_server().await?;
@@ -149,12 +164,12 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     let settling = agent.clone();
     agent.tasks.spawn(async move {
         let settled = async {
-            settling.database.forget_replication().await?;
+            settling.database.start_events().await?;
             match succession {
                 Some(why) => note_succession(&settling, &why),
                 None => note_promotion(&settling, ("planned", "the leader handed over")),
             }
-            settling.database.start_events().await
+            forget_source(&settling).await
         };
         if let Err(error) = settled.await {
             tracing::error!("the new leader is writable, but not all of it is done: {}", sentence(&error));

@@ -1,5 +1,5 @@
 //! The planned hand-over, as seen from the leader that hands over. Slow work comes before and after the outage; inside it
-//! are: read-only here, one request to the follower (apply the rest, stop replication, writable), nothing else.
+//! are: read-only here, one request to the follower (apply the rest, writable), nothing else.
 //!
 //! The commit point is the follower's `read_only=0`. Before it everything is undone. When the follower's answer does not
 //! come, its agent is asked for its vote for a later epoch of this server: once it has given that it cannot promote itself any
@@ -20,6 +20,7 @@ use crate::leadership::{self, Claim};
 use crate::report::{Report, sentence};
 use crate::topology::Peer;
 
+/// For each round, and after which no other one begins.
 const CATCH_UP_LIMIT_MS: u64 = 8_000;
 /// A follower that catches up in less is not worth another round; after so many it comes no closer under this load.
 const CLOSE: Duration = Duration::from_millis(10);
@@ -44,8 +45,8 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
     let peer = agent.pair()?;
     let right = caught_up(agent).await.context("the follower is not ready to take over")?;
     report.say(format!("Handing over from {} to {}", agent.instance.spec.ip, peer.address));
-    agent.database.stop_events().await?;
     agent.leadership.prepare_hand_over(&right.instance)?;
+    agent.database.stop_events().await?;
 
     let closing = agent.closing.begin();
     let handed = match close(agent).await {
@@ -66,13 +67,13 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
 /// follower lets it be.
 async fn caught_up(agent: &Agent) -> Result<Ticket> {
     let client = &agent.pair()?.client;
-    let mut rounds = 0;
+    let (ends, mut rounds) = (Instant::now() + Duration::from_millis(CATCH_UP_LIMIT_MS), 0);
     loop {
         let begun = Instant::now();
         let gtid = agent.database.position().await?;
         let right = client.prepare_promotion(&Position { gtid, timeout_ms: CATCH_UP_LIMIT_MS }).await?;
         rounds += 1;
-        if begun.elapsed() < CLOSE || rounds == ROUNDS {
+        if begun.elapsed() < CLOSE || rounds == ROUNDS || Instant::now() > ends {
             return Ok(right);
         }
     }

@@ -57,6 +57,7 @@ impl Leadership {
 
     /// A new right to promote this follower; every earlier one is void.
     pub(crate) fn issue_ticket(&self, ticket: u64) -> Result<()> {
+        self.state().ticket = None;
         self.prepare(|me, state, now| me.take(state, state.voter.record().epoch + 1, now))?;
         self.state().ticket = Some((ticket, clock::now()));
         Ok(())

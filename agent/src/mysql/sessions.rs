@@ -158,7 +158,15 @@ impl Database {
                 cut += kill_user(&mut connection, user).await?;
             }
             // Mostly there are none, and looking for them takes longer than cutting them.
-            if cut == 0 { Ok(Vec::new()) } else { named_sessions(&mut connection, &users.join(", ")).await }
+            if cut == 0 {
+                return Ok(Vec::new());
+            }
+            let met = named_sessions(&mut connection, &users.join(", ")).await?;
+            // One of them may have come back since.
+            for session in &met {
+                kill(&mut connection, session.id).await?;
+            }
+            Ok(met)
         })
         .await
     }

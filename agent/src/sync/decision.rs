@@ -8,6 +8,7 @@
 //! degraded by a command     the wait is off until another command, or the next leadership
 //! ```
 
+use crate::gtid::History;
 use crate::instance::Sync;
 use crate::mysql::SemiSync;
 
@@ -76,6 +77,20 @@ pub(crate) enum Follower {
     Close,
     /// It has received what was here when this look began.
     HasAll,
+}
+
+/// A follower that receives and has not had everything at so many looks comes no closer under this load.
+const PATIENT_LOOKS: u32 = 20;
+
+/// How close a follower is that receives and knows `known`, after `looks` at which it did so.
+pub(crate) fn how_close(known: &History, here: &History, before: Option<&History>, looks: u32) -> Follower {
+    // Commits stand still until it has the rest, so it is worth a while to have that small.
+    let is_close = || looks >= PATIENT_LOOKS && before.is_some_and(|before| known.contains(before));
+    match known.contains(here) {
+        true => Follower::HasAll,
+        false if is_close() => Follower::Close,
+        false => Follower::Behind,
+    }
 }
 
 /// What is done next.
@@ -148,6 +163,22 @@ mod tests {
 
     fn next(plan: Sync, part: Part, server: Wait, follower: Follower) -> Next {
         next_step(&Sight { plan, part, server, follower })
+    }
+
+    #[test]
+    fn a_follower_that_comes_no_closer_is_close_enough() {
+        let history = |text: &str| text.parse::<History>().unwrap();
+        for (known, before, looks, expected) in [
+            ("0-1-9", None, 0, Follower::HasAll),
+            ("0-1-8", None, 0, Follower::Behind),
+            ("0-1-8", Some("0-1-7"), PATIENT_LOOKS - 1, Follower::Behind),
+            ("0-1-8", Some("0-1-7"), PATIENT_LOOKS, Follower::Close),
+            ("0-1-6", Some("0-1-7"), PATIENT_LOOKS, Follower::Behind),
+            ("0-1-8", None, PATIENT_LOOKS, Follower::Behind),
+        ] {
+            let found = how_close(&history(known), &history("0-1-9"), before.map(history).as_ref(), looks);
+            assert_eq!(found, expected, "{known} {before:?} {looks}");
+        }
     }
 
     #[test]

@@ -120,10 +120,11 @@ impl Server {
             Peer::Silent { address, .. } => address,
             Peer::Answers(other) => &other.address,
         };
-        self.channel.as_ref().is_some_and(|channel| {
-            let is_spent = channel.is_applier_running && self.has_applied_what_it_received();
-            channel.source == address.to_string() && (is_spent || channel.is_stopped_without_error())
-        })
+        let is_spent = |channel: &Channel| {
+            let is_whole = channel.is_applier_running || channel.is_stopped_without_error();
+            channel.source == address.to_string() && is_whole && self.has_applied_what_it_received()
+        };
+        self.channel.as_ref().is_some_and(is_spent)
     }
 
     /// Replication from `source` is set up and stopped; nothing that was received would be lost when it starts.
