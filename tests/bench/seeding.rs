@@ -45,7 +45,9 @@ pub(crate) async fn measure(
 
     let (mut product, mut bare) = (Vec::new(), Vec::new());
     for repetition in 1..=repetitions {
+        empty_write_cache(floor)?;
         product.push(seed(&service, family, &pair).await?);
+        empty_write_cache(floor)?;
         bare.push(by_hand(floor).await?);
         eprintln!(
             "seeding {} {repetition}/{repetitions}: {:?} against {:?}",
@@ -58,6 +60,13 @@ pub(crate) async fn measure(
     service.delete().await?;
     let what = format!("re-seeding a follower with {megabytes} MB, {}", family.name());
     Ok(vec![Row::ratio(&what, &product, &bare, Some(TARGET))])
+}
+
+/// The product writes its copy to the disk before it relies on it, which would write the floor's to the disk, too.
+fn empty_write_cache(floor: &Floor) -> Result<()> {
+    let status = Command::new("sync").arg("--file-system").arg(floor.place(0)).status().context("run sync")?;
+    ensure!(status.success(), "sync failed: {status}");
+    Ok(())
 }
 
 /// Rows of a megabyte, which no follower needs to receive one by one: all of them will be copied.
@@ -112,7 +121,7 @@ async fn fall_behind(service: &Service<'_>, family: Family, pair: &Pair) -> Resu
     let mut follower = service.administrator(&pair.follower).await?;
     let mut leader = service.administrator(&pair.leader).await?;
     let forget = "STOP REPLICA; SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS ballast";
-    mysql::execute(&mut follower, forget).await?;
+    mysql::execute(&mut follower, &words::although_read_only(family, forget)).await?;
     purge(&mut leader).await?;
     let lacks = words::position(family, &mut follower).await? != words::position(family, &mut leader).await?;
     ensure!(lacks, "the follower has received what was to be purged before it received it");

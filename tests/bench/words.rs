@@ -67,3 +67,11 @@ pub(crate) fn copy_user(family: Family) -> &'static str {
         }
     }
 }
+
+/// An operator's statements on a server that replicates: MySQL's `super_read_only` would stop them.
+pub(crate) fn although_read_only(family: Family, statements: &str) -> String {
+    match family {
+        Family::Mariadb => statements.to_owned(),
+        Family::Mysql => format!("SET GLOBAL super_read_only = OFF; {statements}; SET GLOBAL super_read_only = ON"),
+    }
+}
