@@ -158,6 +158,7 @@ impl Agent {
             has_data: !facts.executed.is_empty(),
             gtid_executed: facts.executed,
             gtid_purged: facts.purged,
+            gtid_pending: facts.pending,
             replication: facts.channel.map(|channel| api::Replication {
                 source: channel.source,
                 receiver: channel.receiver,
@@ -291,6 +292,7 @@ fn server(status: Status, address: IpAddr) -> Result<Server> {
         is_writable: !status.read_only,
         executed: status.gtid_executed.parse(),
         purged: status.gtid_purged.parse()?,
+        pending: status.gtid_pending.parse()?,
         channel: channel.transpose()?,
         busy: status.busy,
         record: status.record,

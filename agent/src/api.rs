@@ -213,6 +213,10 @@ pub struct Status {
     pub replication: Option<Replication>,
     /// The position before the oldest transaction that this server can still send to a follower; empty for none missing.
     pub gtid_purged: String,
+    /// Transactions that a writable MySQL server is about to commit. One that waits for its follower's receipt is in the binary
+    /// log, and the follower may have it, although `gtid_executed` does not.
+    #[serde(default)]
+    pub gtid_pending: String,
     /// What the agent does now; a second thing is refused until it is done.
     pub busy: Option<Activity>,
     /// The server's own version text.

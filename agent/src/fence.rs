@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn a_follower_may_have_what_its_leader_is_about_to_commit() {
+        let me = || agreed(following(server(1, "0-1-6"), Receiver::Stopped, false, ""), EPOCH, "mysql/0");
+        let leader = || writable(agreed(server(0, "0-1-5"), EPOCH, "mysql/0"));
+        let waiting = || Server { pending: "0-1-6".parse().unwrap(), ..leader() };
+
+        assert_eq!(recovery(&situation(me(), Peer::Answers(waiting()))), Recovery::Resume);
+        assert!(matches!(recovery(&situation(me(), Peer::Answers(leader()))), Recovery::Stay(_)));
+    }
+
+    #[test]
     fn a_leadership_that_was_laid_down_does_not_come_back() {
         let mut me = agreed(server(0, "0-1-5"), EPOCH, "mysql/0");
         me.record.is_vacant = true;

@@ -174,7 +174,7 @@ fn check_leader(leader: &Server, follower: &Server) -> Result<(), Refusal> {
     if leader.channel.is_some() {
         return Err(Refusal::LeaderReplicates { leader: leader.instance.clone() });
     }
-    let of_leader = leader.executed.clone().map_err(|cause| Refusal::Unreadable { of: "leader", cause })?;
+    let of_leader = leader.known().map_err(|cause| Refusal::Unreadable { of: "leader", cause })?;
     let of_follower = follower.known().map_err(|cause| Refusal::Unreadable { of: "follower", cause })?;
     if !of_leader.contains(&of_follower) {
         return Err(Refusal::Diverged { leader: leader.instance.clone(), follower: follower.instance.clone() });

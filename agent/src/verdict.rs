@@ -249,12 +249,15 @@ fn by_itself(server: &Status) -> String {
     }
 }
 
-/// Executed or received. Histories that cannot be read tell nothing.
+/// Executed or received, against executed or about to be. Histories that cannot be read tell nothing.
 fn has_diverged(leader: &Status, follower: &Status) -> bool {
     let received = follower.replication.as_ref().map(|channel| channel.gtid_received.as_str()).unwrap_or_default();
     let known = [follower.gtid_executed.as_str(), received].map(str::parse::<History>);
-    match (leader.gtid_executed.parse::<History>(), known) {
-        (Ok(own), [Ok(executed), Ok(received)]) => !own.contains(&executed.united_with(&received)),
+    let own = [leader.gtid_executed.as_str(), leader.gtid_pending.as_str()].map(str::parse::<History>);
+    match (own, known) {
+        ([Ok(own), Ok(pending)], [Ok(executed), Ok(received)]) => {
+            !own.united_with(&pending).contains(&executed.united_with(&received))
+        }
         (_, _) => false,
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     pub(crate) executed: String,
     /// The position before the oldest transaction that is still in the binary log.
     pub(crate) purged: String,
+    /// What a writable MySQL server is about to commit: in its binary log perhaps, and perhaps received. MariaDB's history has it.
+    pub(crate) pending: String,
     pub(crate) version: String,
     pub(crate) mode: ReplicationMode,
     pub(crate) semi_sync: SemiSync,

@@ -122,6 +122,7 @@ impl Family {
             is_read_only: statements::text(&row, "read_only")? != "0",
             executed: statements::text(&row, "executed")?,
             purged: statements::text(&row, "purged")?,
+            pending: statements::text(&row, "pending")?,
             version: statements::text(&row, "version")?,
             mode: semi_sync.mode(),
             semi_sync,

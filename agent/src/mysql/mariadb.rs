@@ -56,7 +56,7 @@ pub(super) async fn history_query(binlog_index: &Path) -> Result<String> {
     let oldest = oldest_binlog(binlog_index).await?;
     Ok(format!(
         "SELECT @@GLOBAL.read_only AS read_only, @@GLOBAL.gtid_binlog_state AS executed, @@version AS version, \
-         COALESCE(BINLOG_GTID_POS({}, 4), '') AS purged",
+         COALESCE(BINLOG_GTID_POS({}, 4), '') AS purged, '' AS pending",
         literal(&oldest)
     ))
 }

@@ -18,8 +18,10 @@ use crate::gtid::History;
 /// The server keeps no longer one for its receiver.
 const REPLICATION_PASSWORD_LIMIT: usize = 32;
 
-/// The server writes each source's part on a line of its own.
-pub(super) const HISTORY_QUERY: &str = "SELECT @@GLOBAL.read_only AS read_only, @@version AS version, \
+/// The server writes each source's part on a line of its own. What is pending comes first: it may be executed meanwhile.
+pub(super) const HISTORY_QUERY: &str = "SELECT \
+    IF(@@GLOBAL.read_only, '', REGEXP_REPLACE(@@GLOBAL.gtid_owned, '#[0-9]+|\n', '')) AS pending, \
+    @@GLOBAL.read_only AS read_only, @@version AS version, \
     REPLACE(@@GLOBAL.gtid_executed, '\n', '') AS executed, REPLACE(@@GLOBAL.gtid_purged, '\n', '') AS purged";
 
 /// See [`super::Family::init_file`]. A copy brings its history along.

@@ -57,6 +57,8 @@ pub(crate) struct Server {
     pub(crate) is_writable: bool,
     pub(crate) executed: Result<History, ParseError>,
     pub(crate) purged: History,
+    /// What it is about to commit, as a leader whose commits wait for the follower; that one may have them already.
+    pub(crate) pending: History,
     pub(crate) channel: Option<Channel>,
     pub(crate) busy: Option<Activity>,
     /// What its agent has agreed to about who leads.
@@ -83,9 +85,9 @@ impl Server {
         self.record.leader.as_ref() == Some(&self.instance) && !self.record.is_vacant
     }
 
-    /// Executed or received.
+    /// Executed, about to be, or received.
     pub(crate) fn known(&self) -> Result<History, ParseError> {
-        let executed = self.executed.clone()?;
+        let executed = self.executed.clone()?.united_with(&self.pending);
         Ok(match &self.channel {
             Some(channel) => executed.united_with(&channel.received),
             None => executed,

@@ -19,6 +19,7 @@ pub(crate) fn server(index: u32, history: &str) -> Server {
         is_writable: false,
         executed: history.parse(),
         purged: History::default(),
+        pending: History::default(),
         channel: None,
         busy: None,
         record: Record::default(),

@@ -21,6 +21,7 @@ fn server(last: u8) -> Status {
         gtid_executed: HISTORY.into(),
         replication: None,
         gtid_purged: String::new(),
+        gtid_pending: String::new(),
         busy: None,
         version: String::new(),
         record: Record::default(),

@@ -74,6 +74,31 @@ async fn commits_wait_for_a_lost_follower_and_go_on_when_it_is_back() {
     assert!(first.witness.as_ref().unwrap().record().in_sync);
 }
 
+/// MySQL counts a commit that waits as executed on the follower before it does on the leader.
+#[tokio::test]
+async fn a_follower_comes_back_with_a_commit_that_its_leader_still_waits_for() {
+    let (first, mut second) = promised().await;
+    // It goes on receiving, and its receipts are lost.
+    second.sql("STOP REPLICA; SET GLOBAL rpl_semi_sync_slave_enabled=0; START REPLICA").await;
+
+    let waiting = is_acknowledged(&first, 2, Duration::from_secs(60));
+    let back = async {
+        until_waiting(&first).await;
+        second.until_number("SELECT COUNT(*) FROM d.t", 2).await;
+        second.kill();
+        second.start();
+        second
+            .until("a follower", |status| status.replication.as_ref().is_some_and(|channel| channel.applier_running))
+            .await;
+        // A receipt covers what came before it.
+        is_acknowledged(&first, 3, Duration::from_secs(30)).await
+    };
+    let (second_row, third_row) = tokio::join!(waiting, back);
+
+    assert!(second_row && third_row);
+    in_step(&first, &second).await;
+}
+
 #[tokio::test]
 async fn every_acknowledged_row_is_on_the_follower_that_takes_over() {
     let (mut first, second) = promised().await;

@@ -82,6 +82,7 @@ mod tests {
             has_data: true,
             gtid_executed: String::new(),
             gtid_purged: String::new(),
+            gtid_pending: String::new(),
             replication,
             busy: None,
             version: String::new(),

@@ -136,6 +136,7 @@ mod tests {
             gtid_executed: "0-1-18".into(),
             replication: None,
             gtid_purged: String::new(),
+            gtid_pending: String::new(),
             busy: None,
             version: "10.11.19-MariaDB".into(),
             record: agent::quorum::Record::default(),
