@@ -12,7 +12,7 @@ use crate::automatic;
 use crate::command::{finish_promotion, follow, lead, open};
 use crate::fence::{self, Recovery, Situation};
 use crate::leadership::{Claim, close_now};
-use crate::mysql::Facts;
+use crate::mysql::{Channel, Facts};
 use crate::mysqld::State;
 use crate::report::{Report, sentence};
 use crate::topology::Peer;
@@ -107,15 +107,18 @@ fn is_settled(agent: &Agent, facts: &Facts) -> bool {
     match &facts.channel {
         None => is_mine && !facts.is_read_only,
         Some(channel) => {
-            let source = agent.instance.peer_address().map(|address| address.to_string());
             !is_mine
                 && facts.is_read_only
                 && agent.leadership.hears_a_leader()
                 && channel.receiver == Receiver::Connected
                 && channel.is_applier_running
-                && Some(&channel.source) == source.as_ref()
+                && comes_from_peer(agent, channel)
         }
     }
+}
+
+fn comes_from_peer(agent: &Agent, channel: &Channel) -> bool {
+    agent.instance.peer_address().is_some_and(|address| address.to_string() == channel.source)
 }
 
 async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()> {
@@ -152,8 +155,7 @@ async fn become_writable(agent: &Agent) -> Result<()> {
         agent.database.open().await?;
         return agent.database.start_events().await;
     }
-    let source = agent.instance.peer_address().map(|address| address.to_string());
-    let has_channel = agent.database.facts().await?.channel.is_some_and(|channel| Some(channel.source) == source);
+    let has_channel = agent.database.facts().await?.channel.is_some_and(|channel| comes_from_peer(agent, &channel));
     if has_channel {
         agent.database.stop_replication().await?;
     }

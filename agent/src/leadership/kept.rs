@@ -55,6 +55,9 @@ impl Keeper {
 
     /// Write the slower half of what will probably be kept next, while there is time.
     pub(super) fn stage(&mut self, kept: Kept) -> Result<()> {
+        if self.staged.as_ref() == Some(&kept) {
+            return Ok(());
+        }
         self.staged = None;
         let text = serde_json::to_string(&kept).context("write what this agent agrees to")?;
         stage_durably(&self.file, &text)?;
@@ -64,9 +67,7 @@ impl Keeper {
 
     /// It is on the disk when this returns.
     pub(super) fn keep(&mut self, kept: Kept) -> Result<()> {
-        if self.staged.as_ref() != Some(&kept) {
-            self.stage(kept)?;
-        }
+        self.stage(kept)?;
         self.staged = None;
         put_staged(&self.file)
     }

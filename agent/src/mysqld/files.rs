@@ -97,13 +97,18 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let half = path.with_extension("new");
     let write = || {
-        remove_file_if_there(&half)?;
-        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&half)?;
-        file.write_all(text.as_bytes())?;
+        write_anew(&half, text)?;
         fs::rename(&half, path)?;
         anyhow::Ok(())
     };
     write().with_context(|| format!("write {}", path.display()))
+}
+
+fn write_anew(path: &Path, text: &str) -> Result<fs::File> {
+    remove_file_if_there(path)?;
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 /// As [`write_private`], and on the disk when it returns.
@@ -116,13 +121,7 @@ pub(crate) fn write_durably(path: &Path, text: &str) -> Result<()> {
 pub(crate) fn stage_durably(path: &Path, text: &str) -> Result<()> {
     make_private_directory(directory_of(path)?)?;
     let staged = path.with_extension("new");
-    let write = || {
-        remove_file_if_there(&staged)?;
-        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&staged)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        anyhow::Ok(())
-    };
+    let write = || anyhow::Ok(write_anew(&staged, text)?.sync_all()?);
     write().with_context(|| format!("write {} to the disk", staged.display()))
 }
 
