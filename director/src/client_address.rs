@@ -13,6 +13,7 @@ use crate::store::Store;
 #[derive(Default)]
 pub(crate) struct ClientAddresses {
     served: Mutex<BTreeMap<String, Served>>,
+    is_unserved: bool,
 }
 
 struct Served {
@@ -22,9 +23,17 @@ struct Served {
 }
 
 impl ClientAddresses {
+    /// The addresses are given, and nobody listens there: simulated servers take no connection.
+    pub(crate) fn unserved() -> Self {
+        Self { is_unserved: true, ..Self::default() }
+    }
+
     /// Serve exactly the addresses that are remembered; why some cannot be served, by deployment. What is remembered is
     /// read when it is this caller's turn: an older state would undo what a newer caller did.
     pub(crate) async fn follow(&self, store: &Store) -> BTreeMap<String, anyhow::Error> {
+        if self.is_unserved {
+            return BTreeMap::new();
+        }
         let mut served = self.served.lock().await;
         let model = store.read();
         let wanted = |name: &str| model.deployments.get(name).and_then(|deployment| deployment.client_address.as_ref());

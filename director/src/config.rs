@@ -22,6 +22,18 @@ pub(crate) struct Config {
     /// Whether a VM that is gone is made again; `PUT /resurrection` pauses it while this is true.
     #[serde(default = "yes")]
     pub(crate) resurrection: bool,
+    #[serde(default)]
+    pub(crate) cpi: CpiKind,
+}
+
+/// What a VM is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CpiKind {
+    #[default]
+    Process,
+    /// VMs with a MySQL server are simulated, and go wrong on demand.
+    Simulated,
 }
 
 /// Somebody who may use the director. No `Debug`: it would print the password.

@@ -1,10 +1,11 @@
-//! The cloud provider interface: what the director asks of the machine below it. The one that is here runs a VM as a
-//! directory, an address of its own out of 127.0.0.0/8 and a group of supervised processes. Nothing but directories and
-//! processes is remembered, so a director that comes back finds every VM again.
+//! The cloud provider interface: what the director asks of the machine below it. A VM is a directory, an address of its
+//! own out of 127.0.0.0/8 and a group of supervised processes; or, where that is asked for, it is simulated. Nothing but
+//! directories and processes is remembered, so a director that comes back finds every VM again.
 
 mod errand;
 mod files;
 mod process;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::fault::Faults;
 use crate::vm::marked;
 use crate::vm::protocol::{self, Request};
+use simulated::Simulated;
 
 /// The director gives an agent 5 s to say how it is.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +42,7 @@ pub(crate) struct Layout {
 }
 
 /// One job of a VM. `config` holds secrets, so there is no `Debug`.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) name: String,
     /// The supervised program, a file name in [`Layout::programs`].
@@ -108,15 +111,28 @@ pub(crate) struct ErrandOutput {
     pub(crate) stderr: String,
 }
 
-/// The process CPI.
+/// The CPI of this director.
 #[derive(Clone)]
 pub(crate) struct Cpi {
     layout: Arc<Layout>,
+    /// None where every VM is a group of processes.
+    simulated: Option<Arc<Simulated>>,
 }
 
 impl Cpi {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout: Arc::new(layout) }
+        Self { layout: Arc::new(layout), simulated: None }
+    }
+
+    /// VMs with a MySQL server are simulated, and have these faults.
+    pub(crate) fn simulating(layout: Layout, faults: Arc<Faults>) -> anyhow::Result<Self> {
+        let layout = Arc::new(layout);
+        let simulated = Simulated::open(layout.clone(), faults)?;
+        Ok(Self { layout, simulated: Some(Arc::new(simulated)) })
+    }
+
+    pub(crate) fn simulated(&self) -> Option<&Simulated> {
+        self.simulated.as_deref()
     }
 
     /// The root directory of a VM, for `spec.root`.
@@ -127,31 +143,49 @@ impl Cpi {
     /// Lay a VM out and start its supervisor. No job runs yet. Fails, and leaves nothing, where the address or a port
     /// of a job is taken.
     pub(crate) async fn create_vm(&self, order: &VmOrder) -> anyhow::Result<()> {
-        process::create_vm(&self.layout, order).await
+        match self.simulated() {
+            Some(simulated) if Simulated::takes(&order.jobs) => simulated.create_vm(order).await,
+            Some(_) | None => process::create_vm(&self.layout, order).await,
+        }
     }
 
     /// End every process of a VM and remove its directory, never its disk. No such VM is a success.
     pub(crate) async fn delete_vm(&self, cid: &str) -> anyhow::Result<()> {
-        process::delete_vm(&self.layout, cid).await
+        match self.simulating_vm(cid) {
+            Some(simulated) => simulated.delete_vm(cid).await,
+            None => process::delete_vm(&self.layout, cid).await,
+        }
     }
 
     /// Give the VM other jobs, or its jobs other configurations; to be called between `stop_jobs` and `start_jobs`.
     pub(crate) async fn configure_vm(&self, cid: &str, jobs: &[Job]) -> anyhow::Result<()> {
+        if let Some(simulated) = self.simulating_vm(cid) {
+            return simulated.configure_vm(cid, jobs).await;
+        }
         let vm = self.layout.vm(cid)?.read()?;
         process::configure(&self.layout, cid, vm.address, jobs)
     }
 
     /// Begin to start the programs; [`Cpi::vm_state`] says when they run.
     pub(crate) async fn start_jobs(&self, cid: &str) -> anyhow::Result<()> {
-        self.ask(cid, Request::Start, START_TIMEOUT).await.map(drop)
+        match self.simulating_vm(cid) {
+            Some(simulated) => simulated.start_jobs(cid).await,
+            None => self.ask(cid, Request::Start, START_TIMEOUT).await.map(drop),
+        }
     }
 
     /// SIGTERM, at most 60 s, SIGKILL. Returns when no program of the VM runs any more.
     pub(crate) async fn stop_jobs(&self, cid: &str) -> anyhow::Result<()> {
-        self.ask(cid, Request::Stop, STOP_TIMEOUT).await.map(drop)
+        match self.simulating_vm(cid) {
+            Some(simulated) => simulated.stop_jobs(cid).await,
+            None => self.ask(cid, Request::Stop, STOP_TIMEOUT).await.map(drop),
+        }
     }
 
     pub(crate) async fn vm_state(&self, cid: &str) -> VmState {
+        if let Some(simulated) = self.simulating_vm(cid) {
+            return simulated.vm_state(cid).await;
+        }
         match self.ask(cid, Request::Status, STATE_TIMEOUT).await {
             Ok(processes) => VmState::Present { processes },
             Err(error) => {
@@ -168,7 +202,10 @@ impl Cpi {
         errand: &str,
         cancelled: CancellationToken,
     ) -> anyhow::Result<ErrandOutput> {
-        errand::run(&self.layout, cid, errand, cancelled).await
+        match self.simulating_vm(cid) {
+            Some(simulated) => simulated.run_errand(cid, errand, cancelled).await,
+            None => errand::run(&self.layout, cid, errand, cancelled).await,
+        }
     }
 
     /// End the errands that a director left running when it died. To be called before any task runs.
@@ -189,6 +226,10 @@ impl Cpi {
     /// Every VM that exists on this machine.
     pub(crate) async fn vms(&self) -> anyhow::Result<Vec<String>> {
         process::list(&self.layout)
+    }
+
+    fn simulating_vm(&self, cid: &str) -> Option<&Simulated> {
+        self.simulated().filter(|simulated| simulated.has(cid))
     }
 
     async fn ask(&self, cid: &str, request: Request, timeout: Duration) -> anyhow::Result<Vec<Process>> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::deploy::turn::{self, Subject};
+use crate::deploy::turn::{self, Subject, Tolerated};
 use crate::director::{Director, VMS_IN_FLIGHT, side_by_side};
 use crate::error::Result;
 use crate::task::Running;
@@ -13,10 +13,11 @@ pub(crate) async fn delete(director: Arc<Director>, task: Running, name: String,
     let deployment = director.store.deployment(&name)?;
     let subject = Subject { director: &director, task: &task, deployment: &name };
 
+    let tolerated = if force { Tolerated::Everything } else { Tolerated::Nothing };
     let stage = task.stage("Deleting instances", &[], Some(deployment.instances.len()));
     let work = deployment.instances.iter().map(|instance| {
         let stage = &stage;
-        async move { stage.step(&instance.title(), turn::delete(subject, instance, force)).await }
+        async move { stage.step(&instance.title(), turn::delete(subject, instance, tolerated)).await }
     });
     side_by_side(VMS_IN_FLIGHT, work.collect()).await?;
 

@@ -16,14 +16,14 @@ use crate::plan::{self, Force, Wanted};
 use crate::render::{Site, render};
 use crate::task::Running;
 pub(crate) use enter::find_or_create;
-use turn::{Subject, Turn};
+use turn::{Subject, Tolerated, Turn};
 
 pub(crate) struct Order {
     pub(crate) deployment: String,
     pub(crate) revision: Revision,
     pub(crate) change: Change,
     pub(crate) overrides: Overrides,
-    /// Replace VMs whose supervisor is gone, instead of failing.
+    /// Replace or, where they are obsolete, delete VMs whose supervisor is gone, instead of failing.
     pub(crate) fix: bool,
     pub(crate) dry_run: bool,
 }
@@ -76,7 +76,8 @@ pub(crate) async fn deploy(director: Arc<Director>, task: Running, order: Order)
     if let Some(cause) = director.client_addresses.follow(&director.store).await.remove(&order.deployment) {
         return Err(cause.context("serve the stable client address of the deployment").into());
     }
-    delete_obsolete(subject, &prepared.obsolete).await?;
+    let tolerated = if order.fix { Tolerated::Dead } else { Tolerated::Nothing };
+    delete_obsolete(subject, &prepared.obsolete, tolerated).await?;
     create_missing_vms(subject, &mut prepared.turns).await?;
     for group in &prepared.manifest.groups {
         update_group(subject, group, &prepared.turns, order.overrides).await?;
@@ -112,11 +113,11 @@ async fn prepare(director: &Director, order: &Order) -> Result<Option<Prepared>>
     Ok(Some(Prepared { manifest, revision: entered.revision, obsolete: entered.obsolete, turns }))
 }
 
-async fn delete_obsolete(subject: Subject<'_>, obsolete: &[Instance]) -> Result<()> {
+async fn delete_obsolete(subject: Subject<'_>, obsolete: &[Instance], tolerated: Tolerated) -> Result<()> {
     let stage = subject.task.stage("Deleting unneeded instances", &[], Some(obsolete.len()));
     let work = obsolete.iter().map(|instance| {
         let stage = &stage;
-        async move { stage.step(&instance.title(), turn::delete(subject, instance, false)).await }
+        async move { stage.step(&instance.title(), turn::delete(subject, instance, tolerated)).await }
     });
     side_by_side(VMS_IN_FLIGHT, work.collect()).await
 }

@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_address::ClientAddresses;
 use crate::cloud_config::{self, CloudConfig};
-use crate::config::Config;
+use crate::config::{Config, CpiKind};
 use crate::cpi::{Cpi, Layout};
 use crate::error::{Code, Error, Result as BoshResult};
+use crate::fault::Faults;
 use crate::lock::Locks;
 use crate::manifest::{self, Known, Manifest};
 use crate::model::{Instance, OrphanDisk, Revision, StoredConfig};
@@ -41,6 +42,8 @@ pub(crate) struct Director {
     pub(crate) variables: Variables,
     pub(crate) client_addresses: ClientAddresses,
     pub(crate) requests: Requests,
+    /// What is to go wrong; none where nothing is simulated.
+    pub(crate) faults: Option<Arc<Faults>>,
     /// Locked as long as this director lives: two directors would remove each other's VMs.
     _state: File,
 }
@@ -62,14 +65,28 @@ impl Director {
             documents: config.documents.clone(),
             program,
         };
+        let locks = Locks::default();
+        let faults = (config.cpi == CpiKind::Simulated).then(Arc::<Faults>::default);
+        let tasks = Tasks::open(&config.state)?;
         Ok(Self {
             release: release::read(&config.release)?,
             store: Store::open(&config.state)?,
-            tasks: Tasks::open(&config.state)?,
-            locks: Locks::default(),
-            cpi: Cpi::new(layout),
+            tasks: match &faults {
+                Some(faults) => tasks.disturbed_by(faults.clone(), locks.clone()),
+                None => tasks,
+            },
+            locks,
+            cpi: match &faults {
+                Some(faults) => Cpi::simulating(layout, faults.clone())?,
+                None => Cpi::new(layout),
+            },
             variables: Variables::open(&config.state)?,
-            client_addresses: ClientAddresses::default(),
+            client_addresses: match &faults {
+                // Nothing listens behind them.
+                Some(_) => ClientAddresses::unserved(),
+                None => ClientAddresses::default(),
+            },
+            faults,
             requests: Requests { running: TaskTracker::new(), places: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)) },
             _state: state,
             config,

@@ -87,6 +87,24 @@ impl Code {
         self as u32
     }
 
+    /// A code with which a task may end, by its number.
+    pub(crate) fn of_task(number: u32) -> Option<Self> {
+        let codes = [
+            Self::TaskCancelled,
+            Self::InstanceNotFound,
+            Self::ErrandNotFound,
+            Self::NoFreeAddress,
+            Self::UnknownVmType,
+            Self::UnknownDiskType,
+            Self::NetworkMissingAz,
+            Self::NotRunningAfterUpdate,
+            Self::AgentTimeout,
+            Self::ErrandOnStoppedInstance,
+            Self::VariableInvalid,
+        ];
+        codes.into_iter().find(|code| code.number() == number)
+    }
+
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TaskNotFound

@@ -12,6 +12,7 @@ mod jobs;
 mod links;
 mod requester;
 mod settings;
+mod simulation;
 mod tasks;
 mod variables;
 
@@ -26,6 +27,7 @@ use axum::routing::{delete, get, post, put};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::director::Director;
+pub(crate) use simulation::play;
 
 /// No manifest and no config is larger.
 const LARGEST_BODY: usize = 4 << 20;
@@ -65,8 +67,9 @@ pub(crate) fn router(director: App) -> Router {
         .route("/link_providers", get(links::providers))
         .route("/links", get(links::list).post(links::create))
         .route("/links/{id}", delete(links::delete))
-        .route("/link_address", get(links::address))
-        .layer(from_fn_with_state(director.clone(), requester::authenticate));
+        .route("/link_address", get(links::address));
+    let named = if director.faults.is_some() { named.merge(simulation::routes()) } else { named };
+    let named = named.layer(from_fn_with_state(director.clone(), requester::authenticate));
     Router::new()
         .route("/info", get(info::get))
         .merge(named)
@@ -75,5 +78,6 @@ pub(crate) fn router(director: App) -> Router {
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn_with_state(director.clone(), carry_out::carry_out))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST_REQUEST))
+        .layer(from_fn_with_state(director.clone(), simulation::disturb))
         .with_state(director)
 }

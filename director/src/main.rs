@@ -13,6 +13,7 @@ mod director;
 mod endpoint;
 mod errand;
 mod error;
+mod fault;
 mod file;
 mod http;
 mod instance_actions;

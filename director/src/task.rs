@@ -2,11 +2,12 @@
 //! workers takes them in order.
 //!
 //! ```text
-//! queued -> processing -> done | error
+//! queued -> processing -> done | error            (or timeout, which is played only: `disturbance`)
 //!    |          '-> cancelling -> cancelled        (a task may end in `done` before it sees the cancellation)
 //!    '-> cancelled
 //! ```
 
+mod disturbance;
 pub(crate) mod log;
 pub(crate) mod range;
 pub(crate) mod record;
@@ -21,12 +22,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use time::OffsetDateTime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
+use crate::fault::Faults;
 use crate::file;
+use crate::lock::Locks;
+use disturbance::Disturbance;
 use log::Log;
 use record::{Filter, Kind, Record, State};
 
@@ -36,14 +40,13 @@ const WORKERS: usize = 32;
 const QUEUE: usize = 4096;
 /// How many tasks of each kind are remembered, as in BOSH.
 const KEPT: usize = 2000;
-/// A task's `result` is this long at most; the whole text is in its events.
-const RESULT_LENGTH: usize = 128;
 
 pub(crate) struct Tasks {
     directory: PathBuf,
     entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
     workers: Arc<Semaphore>,
     tracker: TaskTracker,
+    disturbances: Option<disturbance::Source>,
 }
 
 /// What a request asks to be done.
@@ -68,6 +71,7 @@ struct Entry {
     record: Mutex<Record>,
     cancelled: CancellationToken,
     directory: PathBuf,
+    disturbance: Option<Disturbance>,
 }
 
 impl Deref for Running {
@@ -93,17 +97,23 @@ impl Tasks {
         let mut entries = BTreeMap::new();
         for entry in std::fs::read_dir(&directory).context("list the stored tasks")? {
             let directory = entry.context("list the stored tasks")?.path();
-            let Some(record) = read(&directory) else { continue };
-            entries.insert(record.id, Arc::new(Entry::new(record, directory)));
+            let Some(record) = Record::read(&directory) else { continue };
+            entries.insert(record.id, Arc::new(Entry::new(record, directory, None)));
         }
         let tasks = Self {
             directory,
             entries: Mutex::new(entries),
             workers: Arc::new(Semaphore::new(WORKERS)),
             tracker: TaskTracker::new(),
+            disturbances: None,
         };
         tasks.end_what_was_running()?;
         Ok(tasks)
+    }
+
+    /// The same, with faults that are played.
+    pub(crate) fn disturbed_by(self, faults: Arc<Faults>, locks: Locks) -> Self {
+        Self { disturbances: Some(disturbance::Source { faults, locks }), ..self }
     }
 
     /// Queue a task. It is on disk when this returns, so its number stays good.
@@ -127,7 +137,7 @@ impl Tasks {
             let ran = tokio::select! {
                 biased;
                 () = entry.cancelled.cancelled() => Err(Error::cancelled(id)),
-                permit = workers.acquire_owned() => run(&entry, permit.is_ok(), work).await,
+                may_run = entry.wait_for(workers) => run(&entry, may_run.is_some(), work).await,
             };
             entry.finish(ran).await;
         });
@@ -137,6 +147,13 @@ impl Tasks {
 
     pub(crate) fn get(&self, id: u64) -> Option<Record> {
         self.entry(id).map(|entry| entry.lock().clone())
+    }
+
+    /// The deployment of the first task that was asked for with this context id.
+    pub(crate) fn deployment_of(&self, context_id: &str) -> Option<String> {
+        let entries = self.lock();
+        let mut records = entries.values().map(|entry| entry.lock());
+        records.find(|record| record.context_id == context_id).and_then(|record| record.deployment.clone())
     }
 
     pub(crate) fn list(&self, filter: &Filter) -> Vec<Record> {
@@ -156,7 +173,7 @@ impl Tasks {
         match record.state {
             State::Queued | State::Processing => record.state = State::Cancelling,
             State::Cancelling => {}
-            State::Cancelled | State::Done | State::Error => {
+            State::Cancelled | State::Done | State::Error | State::Timeout => {
                 return Err(format!("Cannot cancel task {id}: invalid state ({})", record.state.name()));
             }
         }
@@ -177,13 +194,14 @@ impl Tasks {
         if waiting >= QUEUE {
             return Err(anyhow::anyhow!("{waiting} tasks are waiting already; try again when some have ended").into());
         }
+        let disturbance = self.disturbances.as_ref().and_then(|source| source.of(&order));
         let id = entries.last_key_value().map_or(1, |(last, _)| last + 1);
         let records = entries.values().map(|entry| entry.lock());
         let of_kind: Vec<(u64, State)> =
             records.filter(|record| record.kind == order.kind).map(|r| (r.id, r.state)).collect();
         let forgotten =
             record::superfluous(&of_kind, KEPT - 1).into_iter().filter_map(|old| entries.remove(&old)).collect();
-        let entry = Arc::new(Entry::new(queued(id, order), self.directory.join(id.to_string())));
+        let entry = Arc::new(Entry::new(Record::queued(id, order), self.directory.join(id.to_string()), disturbance));
         entries.insert(id, entry.clone());
         Ok((entry, forgotten))
     }
@@ -217,8 +235,8 @@ impl Tasks {
 }
 
 impl Entry {
-    fn new(record: Record, directory: PathBuf) -> Self {
-        Self { record: Mutex::new(record), cancelled: CancellationToken::new(), directory }
+    fn new(record: Record, directory: PathBuf, disturbance: Option<Disturbance>) -> Self {
+        Self { record: Mutex::new(record), cancelled: CancellationToken::new(), directory, disturbance }
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
@@ -252,6 +270,14 @@ impl Entry {
         tokio::task::spawn_blocking(store).await.context("store a task")?
     }
 
+    /// A place at work; none when the director is stopping.
+    async fn wait_for(&self, workers: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Some(disturbance) = &self.disturbance {
+            disturbance.queue().await;
+        }
+        workers.acquire_owned().await.ok()
+    }
+
     fn begin(&self) -> Running {
         let mut record = self.lock();
         if record.state == State::Queued {
@@ -277,13 +303,16 @@ impl Entry {
     fn ended(&self, ran: Result<String>) -> Record {
         let mut record = self.lock().clone();
         record.timestamp = Some(OffsetDateTime::now_utc().unix_timestamp());
+        let silent_end = self.disturbance.as_ref().and_then(Disturbance::silent_end);
         match ran {
-            Ok(result) => (record.state, record.result) = (State::Done, Some(shorten(result))),
+            Err(_) if let Some(state) = silent_end => record.state = state,
+            Ok(result) => (record.state, record.result) = (State::Done, Some(record::shorten(result))),
             Err(error) => {
                 Log::new(self.directory.clone()).failure(&error);
                 let cancelled = self.cancelled.is_cancelled();
                 record.state = if cancelled { State::Cancelled } else { State::Error };
-                record.result = Some(if cancelled { "task cancelled".to_owned() } else { shorten(error.description) });
+                record.result =
+                    Some(if cancelled { "task cancelled".to_owned() } else { record::shorten(error.description) });
             }
         }
         record
@@ -293,41 +322,16 @@ impl Entry {
 /// A task of its own, so that a panic in the work is the task's error and not the director's end.
 async fn run<W, F>(entry: &Arc<Entry>, may_run: bool, work: W) -> Result<String>
 where
-    W: FnOnce(Running) -> F,
+    W: FnOnce(Running) -> F + Send + 'static,
     F: Future<Output = Result<String>> + Send + 'static,
 {
     if !may_run {
         return Err(anyhow::anyhow!("the director is stopping").into());
     }
     let running = entry.begin();
-    tokio::spawn(work(running)).await.unwrap_or_else(|cause| Err(anyhow::anyhow!("the task broke off: {cause}").into()))
-}
-
-fn queued(id: u64, order: Order) -> Record {
-    let Order { kind, description, deployment, user, context_id } = order;
-    let state = State::Queued;
-    Record {
-        id,
-        state,
-        description,
-        timestamp: None,
-        started_at: None,
-        result: None,
-        user,
-        deployment,
-        context_id,
-        kind,
-    }
-}
-
-/// A directory without a readable record is one whose task was never answered for.
-fn read(directory: &Path) -> Option<Record> {
-    serde_json::from_slice(&std::fs::read(directory.join("task.json")).ok()?).ok()
-}
-
-fn shorten(text: String) -> String {
-    if text.chars().count() <= RESULT_LENGTH {
-        return text;
-    }
-    text.chars().take(RESULT_LENGTH - 3).chain("...".chars()).collect()
+    let spawned = match entry.disturbance.clone() {
+        None => tokio::spawn(work(running)),
+        Some(disturbance) => tokio::spawn(disturbance.play(running, work)),
+    };
+    spawned.await.unwrap_or_else(|cause| Err(anyhow::anyhow!("the task broke off: {cause}").into()))
 }

@@ -196,14 +196,24 @@ impl Turn {
     }
 }
 
-/// End an instance: its jobs, its VM; its disk becomes an orphan. `anyway`: also when its VM does not answer.
-pub(crate) async fn delete(subject: Subject<'_>, instance: &Instance, anyway: bool) -> Result<()> {
+/// What may be wrong with a VM that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tolerated {
+    Nothing,
+    /// It does not answer.
+    Dead,
+    /// Also that its jobs do not stop.
+    Everything,
+}
+
+/// End an instance: its jobs, its VM; its disk becomes an orphan.
+pub(crate) async fn delete(subject: Subject<'_>, instance: &Instance, tolerated: Tolerated) -> Result<()> {
     subject.task.check()?;
     let director = subject.director;
     match observe_vm(director, instance, instance.state).await {
-        plan::Vm::Dead if !anyway => return Err(unresponsive(instance)),
+        plan::Vm::Dead if tolerated == Tolerated::Nothing => return Err(unresponsive(instance)),
         plan::Vm::Absent | plan::Vm::Dead => {}
-        plan::Vm::Alive { .. } => stop(subject, instance, anyway).await?,
+        plan::Vm::Alive { .. } => stop(subject, instance, tolerated == Tolerated::Everything).await?,
     }
     delete_vm(subject, instance).await?;
     director.store.write(|model| remove_instance(model, subject.deployment, &instance.id)).await

@@ -1,6 +1,13 @@
 //! What is kept of a task, which tasks a list shows, and which are forgotten.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use super::Order;
+
+/// A task's `result` is this long at most; the whole text is in its events.
+const RESULT_LENGTH: usize = 128;
 
 /// A task as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +35,8 @@ pub(crate) enum State {
     Cancelled,
     Done,
     Error,
+    /// Of a real director whose worker fell silent.
+    Timeout,
 }
 
 /// BOSH's `job_type`.
@@ -61,6 +70,19 @@ pub(crate) struct Filter {
     pub(crate) every_kind: bool,
 }
 
+impl Record {
+    pub(super) fn queued(id: u64, order: Order) -> Self {
+        let Order { kind, description, deployment, user, context_id } = order;
+        let (state, timestamp, started_at, result) = (State::Queued, None, None, None);
+        Self { id, state, description, timestamp, started_at, result, user, deployment, context_id, kind }
+    }
+
+    /// A directory without a readable record is one whose task was never answered for.
+    pub(super) fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(directory.join("task.json")).ok()?).ok()
+    }
+}
+
 impl State {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -70,13 +92,14 @@ impl State {
             Self::Cancelled => "cancelled",
             Self::Done => "done",
             Self::Error => "error",
+            Self::Timeout => "timeout",
         }
     }
 
     pub(crate) fn is_final(self) -> bool {
         match self {
             Self::Queued | Self::Processing | Self::Cancelling => false,
-            Self::Cancelled | Self::Done | Self::Error => true,
+            Self::Cancelled | Self::Done | Self::Error | Self::Timeout => true,
         }
     }
 }
@@ -106,6 +129,14 @@ pub(crate) fn select(records: impl Iterator<Item = Record>, filter: &Filter) -> 
     chosen.sort_by_key(|record| std::cmp::Reverse((record.timestamp.unwrap_or(i64::MAX), record.id)));
     chosen.truncate(filter.limit.unwrap_or(usize::MAX));
     chosen
+}
+
+/// The beginning of a text, where all of it is too long for a result.
+pub(super) fn shorten(text: String) -> String {
+    if text.chars().count() <= RESULT_LENGTH {
+        return text;
+    }
+    text.chars().take(RESULT_LENGTH - 3).chain("...".chars()).collect()
 }
 
 /// Which tasks are forgotten so that `kept` of them stay: the oldest that have ended. All are of one kind, oldest first.
