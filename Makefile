@@ -1,7 +1,7 @@
 # The front door. Every target installs what it needs and is missing, builds, and runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test up down bench chaos lint help tools mariadb mysql curl network build
+.PHONY: demo test up down bench chaos lint help tools mariadb mysql postgres curl network build
 
 CARGO ?= cargo
 # The servers, the copy tool and the reader of binary logs; none of these packages brings a service that would start by itself.
@@ -10,8 +10,9 @@ MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-binlog mariadb-b
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
-# Set: `make test` fails where MySQL cannot be fetched. Otherwise it says so and tests MariaDB only.
+# Set: `make test` fails where MySQL or PostgreSQL cannot be fetched. Otherwise it says so and tests without them.
 REQUIRE_MYSQL ?=
+REQUIRE_POSTGRES ?=
 # sbin (mariadbd) and the place where rustup puts cargo are not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -21,17 +22,19 @@ help: ## Show the targets
 demo: mariadb curl build ## Walk the main job, from create-service to a healed pair, and clean up
 	@target/debug/demo
 
-test: mariadb mysql network lint build ## Check and test everything
+test: mariadb mysql postgres network lint build ## Check and test everything
 	@# Temporary files have a place of their own (its name is short: sockets are below it). However the tests end, every
 	@# process that works below it ends, and it goes.
 	@scratch=$$(mktemp -d /tmp/tt.XXXXXX); export TMPDIR=$$scratch; \
 	trap 'target/debug/stack down --dir "$$scratch" >/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(CARGO) test --workspace || exit; \
 	if [ -x target/mysql/bin/mysqld ]; then TANDEM_SERVER=mysql $(CARGO) test -p agent --test agent; \
-	else echo "NOT TESTED: MySQL, which could not be fetched; only MariaDB was tested" >&2; fi
+	else echo "NOT TESTED: MySQL, which could not be fetched; only MariaDB was tested" >&2; fi || exit; \
+	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then tests/with-postgres.sh sh -c '$(CARGO) test -p broker && $(CARGO) test -p tests --test every_step --test secrets'; \
+	else echo "NOT TESTED: PostgreSQL as state database, which could not be installed; only SQLite was tested" >&2; fi
 
-up: mariadb build ## Leave a director and a broker running in the background
-	@target/debug/stack up --dir .run
+up: $(if $(filter simulated,$(CPI)),,mariadb) build ## Leave a director and a broker running in the background (CPI=simulated: a fake IaaS, no MySQL)
+	@target/debug/stack up --dir .run $(if $(CPI),--cpi $(CPI))
 
 down: ## Remove what `make up` started
 	@if [ -x target/debug/stack ]; then target/debug/stack down --dir .run; \
@@ -68,6 +71,15 @@ network:
 
 mysql: ## Put a MySQL server into target/mysql, where the VMs find it
 	@tests/fetch-mysql.sh target/mysql || { [ -z "$(REQUIRE_MYSQL)" ] && echo "going on without MySQL" >&2; }
+
+# The server without a cluster: the tests make their own, and no service is to run.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
+	echo "installing postgresql"; \
+	[ -e /etc/postgresql-common/createcluster.conf ] || { $(SUDO) mkdir -p /etc/postgresql-common && \
+	echo "create_main_cluster = false" | $(SUDO) tee /etc/postgresql-common/createcluster.conf >/dev/null; }; \
+	$(APT) update -q && $(APT) install -qy --no-install-recommends -o Dpkg::Options::=--force-confold postgresql; } || \
+	{ [ -z "$(REQUIRE_POSTGRES)" ] && echo "going on without PostgreSQL" >&2; }
 
 curl:
 	@command -v curl >/dev/null || { echo "installing curl"; $(APT) update -q && $(APT) install -qy --no-install-recommends curl; }

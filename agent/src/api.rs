@@ -9,7 +9,7 @@
 //! | `GET /metrics` | | 200, Prometheus text, also while the server does not answer |
 //! | `POST /v1/commands/:command` | | 200, one [`Event`] for each line (NDJSON), the last one an outcome |
 //! | `POST /v1/commands/:command?dry_run=true` | | the same: what the command would do, and nothing is done |
-//! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader |
+//! | `PUT /v1/users/:name` | [`User`] | 200 [`UserMade`]; 409 [`Problem`] where the server is not the writable leader, or another's user has the name |
 //! | `DELETE /v1/users/:name` | | 200 `{}`, also when there was no such user; 409 as above |
 //!
 //! And what the two agents of a pair ask each other while one of them carries out a command. Each step takes the asked
@@ -39,6 +39,9 @@ mod inspection;
 mod saved;
 mod semi_sync;
 mod steps;
+mod user;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +50,14 @@ pub use inspection::{Inspection, Verdict};
 pub use saved::Saved;
 pub use semi_sync::SemiSync;
 pub use steps::{Follow, Position, Promotion, Succession, Successor, Ticket};
+pub use user::{Access, NAME_LIMIT, SCHEMA_LIMIT, User, UserMade, check_schema, check_user_name};
 
 /// The port of the agent's HTTP API.
 pub const PORT: u16 = 8008;
+
+/// For how long a command or a step waits while the agent is busy with a recovery, before it is answered 409 `Busy`. A recovery
+/// that only looks is done in moments, or in seconds where the peer does not answer; one that copies data takes longer.
+pub const TURN_LIMIT: Duration = Duration::from_secs(20);
 
 /// The port of the MySQL server beside the agent.
 pub const MYSQL_PORT: u16 = 3306;
@@ -275,34 +283,11 @@ pub enum Receiver {
     Stopped,
 }
 
-/// `PUT /v1/users/:name`: a binding's user.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct User {
-    /// Its password.
-    pub password: String,
-    /// The schema that it owns; made where it is missing.
-    pub schema: String,
-}
-
-impl std::fmt::Debug for User {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User").field("schema", &self.schema).finish_non_exhaustive()
-    }
-}
-
-/// The answer to `PUT /v1/users/:name`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserMade {
-    /// False where a user of that name was there before (its password is now the given one).
-    pub created: bool,
-}
-
 /// The body of every answer that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What kind of problem, one word in camel case: `ServerUnavailable`, `ServerSilent`, `NotLeader`, `Busy`, `Refused`, `BadRequest`,
-    /// `NotAllowed`, `NotFound`, `Internal`.
+    /// What kind of problem, one word in camel case: `ServerUnavailable`, `ServerSilent`, `NotLeader`, `Busy`, `Refused`, `Taken`,
+    /// `BadRequest`, `NotAllowed`, `NotFound`, `Internal`.
     pub error: String,
     /// A sentence that says what was wrong and what would be right.
     pub description: String,

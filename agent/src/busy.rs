@@ -3,14 +3,9 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use agent::api::Activity;
+use agent::api::{Activity, TURN_LIMIT};
 use tokio::sync::Notify;
-
-/// A recovery that only looks lowers the flag soon; a look at a peer that does not answer takes a few seconds. One that copies
-/// data, or asks the voters, may take longer: who asked is told so.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
 /// The flag.
 #[derive(Clone, Default)]
@@ -40,7 +35,7 @@ impl Busy {
 
     /// Raise the flag for somebody who asked, or say who has it. A recovery has it again and again, for moments.
     pub(crate) async fn raise_after_recovery(&self, activity: Activity) -> Result<Raised, Activity> {
-        let raised = tokio::time::timeout(RECOVERY_LIMIT, async {
+        let raised = tokio::time::timeout(TURN_LIMIT, async {
             loop {
                 let mut lowered = pin!(self.0.lowered.notified());
                 lowered.as_mut().enable();

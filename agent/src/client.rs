@@ -12,8 +12,8 @@ use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, Response, St
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    Command, Event, Follow, Inspection, PORT, Position, Problem, Promotion, Status, Succession, Successor, Ticket,
-    User, UserMade, certificate_name,
+    Command, Event, Follow, Inspection, PORT, Position, Problem, Promotion, Status, Succession, Successor, TURN_LIMIT,
+    Ticket, User, UserMade, certificate_name,
 };
 use crate::config::Tls;
 
@@ -66,6 +66,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// The agent will never do what it was asked, whatever becomes of its server: the request itself cannot be met.
+    #[must_use]
+    pub fn is_of_request(&self) -> bool {
+        matches!(self, Error::Problem(problem) if ["BadRequest", "Taken", "Refused"].contains(&problem.error.as_str()))
+    }
+
     /// The agent answers, and its server runs and does not.
     #[must_use]
     pub fn is_of_hung_server(&self) -> bool {
@@ -195,10 +201,10 @@ impl Client {
         Ok(self.opened(self.http.get(self.url("/v1/backup"))).await?.bytes_stream())
     }
 
-    /// Make a user, or give the one of that name this password and schema.
+    /// Make a user and its schema, or finish what was begun with the same password.
     ///
     /// # Errors
-    /// The server is not the writable leader, the name is not usable, or nobody answers.
+    /// The server is not the writable leader, the name is not usable or another's ([`Error::is_of_request`]), or nobody answers.
     pub async fn put_user(&self, name: &str, user: &User) -> Result<UserMade, Error> {
         self.json(self.http.put(self.url(&format!("/v1/users/{name}"))).json(user)).await
     }
@@ -235,9 +241,9 @@ impl Client {
         }
     }
 
-    /// Send a request whose answer starts at once and goes on for as long as it takes.
+    /// Send a request whose answer starts when it is its turn and goes on for as long as it takes.
     async fn opened(&self, request: RequestBuilder) -> Result<Response, Error> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await {
+        match tokio::time::timeout(TURN_LIMIT + ANSWER_TIMEOUT, request.send()).await {
             Ok(answer) => checked(&self.server, answer).await,
             Err(_) => Err(unreachable(&self.server, None)),
         }

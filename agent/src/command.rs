@@ -22,6 +22,7 @@ use crate::mysqld::State;
 use crate::report::{Report, sentence};
 use crate::topology::{self, Admission, Observed, Peer, Refusal, Refused, Run, Side, Step};
 
+pub(crate) use demotion::{end_writes, reopen};
 pub(crate) use failover::yield_leadership;
 pub(crate) use follow::{follow, receive};
 pub(crate) use promotion::{finish_promotion, lead, open, prepare_promotion, promote};

@@ -9,6 +9,7 @@
 //! the epoch is the other one's   it is writable -> Follow, with what only this server has saved first; else Wait
 //! a later epoch is heard of      -> Adopt it (closed first), then as above
 //! nobody's                       Stay until an operator chooses
+//! a single node                  Open, unless it is left of a pair that the other one led: Stay
 //! ```
 
 use agent::quorum::Record;
@@ -63,7 +64,7 @@ pub(crate) enum Recovery {
 pub(crate) fn recovery(situation: &Situation) -> Recovery {
     let Situation { record, me, peer, .. } = situation;
     if let Peer::None = peer {
-        return if me.is_writable { Recovery::Keep } else { Recovery::Open };
+        return alone(situation);
     }
     if let Peer::Answers(other) = peer
         && other.record.epoch > record.epoch
@@ -74,6 +75,21 @@ pub(crate) fn recovery(situation: &Situation) -> Recovery {
         None => Recovery::Stay("it was never made leader or follower; run configure-leader-follower"),
         Some(leader) if *leader == me.instance => as_leader(situation),
         Some(_) => as_follower(situation),
+    }
+}
+
+/// A single node opens by itself, unless it is what is left of a pair and was not the leader at the end: what only the other
+/// server had is not here, and nobody would see that it is missing.
+fn alone(Situation { record, me, .. }: &Situation) -> Recovery {
+    match &record.leader {
+        Some(_) | None if me.is_writable => Recovery::Keep,
+        Some(leader) if *leader != me.instance => {
+            Recovery::Stay("it followed the other server when their pair became a single node, so its data may be old")
+        }
+        Some(_) if record.is_vacant || !me.has_applied_what_it_received() => {
+            Recovery::Stay("it did not lead any more when its pair became a single node, so its data may be old")
+        }
+        Some(_) | None => Recovery::Open,
     }
 }
 
@@ -311,5 +327,24 @@ mod tests {
         assert!(matches!(recovery(&situation(server(0, ""), silent())), Recovery::Stay(_)));
         assert_eq!(recovery(&situation(server(0, ""), Peer::None)), Recovery::Open);
         assert_eq!(recovery(&situation(writable(server(0, "")), Peer::None)), Recovery::Keep);
+    }
+
+    #[test]
+    fn what_is_left_of_a_pair_opens_only_where_it_led() {
+        let vacant = |mut server: Server| {
+            server.record.is_vacant = true;
+            server
+        };
+        let me = |leader: &str| agreed(server(0, "0-1-5"), EPOCH, leader);
+        for (me, expected) in [
+            (me("mysql/0"), "Open"),
+            (me("mysql/1"), "Stay"),
+            (vacant(me("mysql/0")), "Stay"),
+            (following(me("mysql/0"), Receiver::Stopped, false, "0-1-6"), "Stay"),
+            (writable(me("mysql/0")), "Keep"),
+        ] {
+            let found = recovery(&situation(me.clone(), Peer::None));
+            assert!(format!("{found:?}").starts_with(expected), "{found:?} for {me:?}");
+        }
     }
 }

@@ -8,7 +8,8 @@ use anyhow::{Result, anyhow};
 use tokio::time::MissedTickBehavior;
 
 use crate::agent::Agent;
-use crate::mysql::{Beat, Heart};
+use crate::command;
+use crate::mysql::Heart;
 use crate::mysqld::State;
 use crate::report::sentence;
 
@@ -41,10 +42,17 @@ pub(crate) async fn beat_while_leading(agent: Arc<Agent>) {
     }
 }
 
-/// When the agent ends: let the follower receive the last heartbeat, or a leader that was replaced meanwhile would return with a
-/// transaction that nobody else has. A follower that does not come along is not waited for.
+/// When the agent ends: nobody writes any more, since MySQL acknowledges commits that wait for a follower that is away when it
+/// ends. And the follower receives the last heartbeat, or a leader that was replaced meanwhile would return with a transaction
+/// that nobody else has. A follower that does not come along is not waited for.
 pub(crate) async fn settle(agent: &Agent) {
     if epoch_of_leader(agent).is_none() || agent.instance.pair.is_none() {
+        return;
+    }
+    if let Err(error) = command::end_writes(agent).await {
+        tracing::error!("{}", sentence(&error));
+    }
+    if agent.mysqld.is_not_running() {
         return;
     }
     let received = async {
@@ -73,19 +81,7 @@ async fn beat(agent: &Agent, kept: &mut Option<Heart>, epoch: u64) -> Result<()>
         Some(heart) => heart,
         None => agent.database.heart(LIMIT).await?,
     };
-    if heart.beat(epoch).await? == Beat::NoTable && make_table(agent, &mut heart).await? {
-        heart.beat(epoch).await?;
-    }
+    heart.beat(epoch).await?;
     *kept = Some(heart);
     Ok(())
-}
-
-/// Once in the life of a pair. These statements pass `read_only`, so the server must not turn read-only meanwhile.
-async fn make_table(agent: &Agent, heart: &mut Heart) -> Result<bool> {
-    let _leads = agent.users.read().await;
-    let leads = agent.is_writable_leader().await?;
-    if leads {
-        heart.make_table().await?;
-    }
-    Ok(leads)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use agent::api::{
     Activity, Command, Follow, Inspection, Position, Promotion, Status, Succession, Successor, Ticket, User, UserMade,
+    check_user_name,
 };
 use agent::quorum::{Answer as Vote, Ballot, Release, Renewal};
 use axum::Json;
@@ -29,6 +30,7 @@ use tower_http::timeout::RequestBodyDeadlineLayer;
 use crate::agent::Agent;
 use crate::busy::Raised;
 use crate::leadership::Claim;
+use crate::mysql::Made;
 use crate::report::{Report, sentence};
 use crate::{automatic, command, inspection, metrics, seed, users};
 use answer::{Answer, Failure, Json as Parsed, events};
@@ -212,18 +214,24 @@ async fn release(State(agent): Shared, Parsed(release): Parsed<Release>) -> Answ
 }
 
 async fn put_user(State(agent): Shared, Path(name): Path<String>, Parsed(user): Parsed<User>) -> Answer<UserMade> {
-    users::check_name(&name).and_then(|()| users::check_user(&user)).map_err(Failure::bad_request)?;
+    check_user_name(&name).and_then(|()| users::check_user(&user)).map_err(Failure::bad_request)?;
     let family = agent.database.family().await.map_err(|error| Failure::server_unavailable(&error))?;
     users::check_length(&name, family).map_err(Failure::bad_request)?;
     let _leads = agent.users.read().await;
     require_leader(&agent).await?;
     require_ordinary(&agent, &name).await?;
-    let made = agent.database.put_user(&name, &user.password, &user.schema).await;
-    made.map(|created| Json(UserMade { created })).map_err(|error| Failure::server_unavailable(&error))
+    match agent.database.put_user(&name, &user).await {
+        Ok(Made::New) => Ok(Json(UserMade { created: true })),
+        Ok(Made::Before) => Ok(Json(UserMade { created: false })),
+        Ok(Made::Taken) => {
+            Err(Failure::conflict("Taken", format!("there is a user {name} already; take another name")))
+        }
+        Err(error) => Err(Failure::server_unavailable(&error)),
+    }
 }
 
 async fn delete_user(State(agent): Shared, Path(name): Path<String>) -> Answer<Value> {
-    users::check_name(&name).map_err(Failure::bad_request)?;
+    check_user_name(&name).map_err(Failure::bad_request)?;
     let _leads = agent.users.read().await;
     require_leader(&agent).await?;
     let dropped = agent.database.drop_user(&name).await;

@@ -15,6 +15,7 @@ mod relay_log;
 mod semi_sync;
 mod sessions;
 mod statements;
+mod users;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -31,9 +32,10 @@ use crate::gtid::History;
 pub(crate) use facts::{Channel, Facts};
 pub(crate) use family::{Family, LogReader};
 pub(crate) use log_files::{Piece, Transaction};
-pub(crate) use monitoring::{Beat, FailoverRow, Heart, Signs, SyncChange};
+pub(crate) use monitoring::{FailoverRow, Heart, Signs, SyncChange};
 pub(crate) use semi_sync::SemiSync;
 pub(crate) use sessions::Cut;
+pub(crate) use users::Made;
 
 /// The account of the agent itself.
 pub(crate) const ADMIN: &str = "mysql-agent";
@@ -184,10 +186,12 @@ impl Database {
     ) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
             let (family, mut connection) = self.session().await?;
-            guarded.await?;
-            family.let_the_agent_write(&mut connection).await?;
-            self.write_leadership(&mut connection, epoch, leader).await?;
-            family.set_commits(&mut connection, commits).await?;
+            let prepared = async {
+                family.let_the_agent_write(&mut connection).await?;
+                self.write_leadership(&mut connection, epoch, leader).await?;
+                family.set_commits(&mut connection, commits).await
+            };
+            tokio::try_join!(prepared, guarded)?;
             statements::open(&mut connection).await
         })
         .await
@@ -271,23 +275,6 @@ impl Database {
     /// For what differs by more than statements.
     pub(crate) async fn family(&self) -> Result<Family> {
         Ok(self.session().await?.0)
-    }
-
-    /// True when there was no user of that name before.
-    pub(crate) async fn put_user(&self, name: &str, password: &str, schema: &str) -> Result<bool> {
-        within(STATEMENT_LIMIT, "make the user", async {
-            let (family, mut connection) = self.session().await?;
-            family.put_user(&mut connection, name, password, schema).await
-        })
-        .await
-    }
-
-    /// Drop a user and cut its sessions.
-    pub(crate) async fn drop_user(&self, name: &str) -> Result<()> {
-        within(STATEMENT_LIMIT, "drop the user", async {
-            statements::drop_user(&mut *self.connection().await?, name).await
-        })
-        .await
     }
 
     /// A connection, and the family that is at its other end.

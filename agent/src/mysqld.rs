@@ -140,6 +140,16 @@ impl Mysqld {
         }
     }
 
+    /// Wait until the server has ended; says why.
+    pub(crate) async fn until_ended(&self) -> String {
+        let mut state = self.state.clone();
+        // An error is a loop that has ended, and its server before it.
+        match state.wait_for(|state| matches!(state, State::Down(_))).await.as_deref() {
+            Ok(State::Down(why)) => why.clone(),
+            Ok(State::Up(_)) | Err(_) => RESTING.into(),
+        }
+    }
+
     /// Stop the server for good: the VM is going down.
     pub(crate) async fn end(&self) {
         self.wish.send_replace(Wish::End);

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use agent::api::{Activity, Receiver};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::agent::Agent;
 use crate::automatic;
@@ -74,7 +74,11 @@ async fn look(agent: &Agent, said: &mut String) -> Duration {
 
 async fn recover(agent: &Agent) -> Result<Recovery> {
     let _raised = agent.busy.raise_when_free(Activity::Recovery).await;
-    let facts = agent.database.facts().await?;
+    let facts = tokio::select! {
+        facts = agent.database.facts() => facts?,
+        // The next server may answer instead, and the dead one would have no successor.
+        why = agent.mysqld.until_ended() => bail!(why),
+    };
     if facts.is_read_only {
         agent.leadership.closed();
     }

@@ -48,6 +48,11 @@ async fn copy(agent: &Agent, leader: &Server, incoming: &Path, report: &Report) 
         Family::MariaDb => mariadb::copy(agent, leader, incoming, report).await?,
         Family::MySql => mysql8::copy(agent, incoming, report).await?,
     }
+    write_to_disk(incoming.to_owned()).await
+}
+
+/// Write what is there of the copy to the disk.
+async fn write_to_disk(incoming: PathBuf) -> Result<()> {
     let directory = std::fs::File::open(incoming).context("open the copy")?;
     tokio::task::spawn_blocking(move || rustix::fs::syncfs(&directory)).await?.context("write the copy to the disk")
 }

@@ -2,27 +2,32 @@
 //! when the follower has everything (`sync/decision.rs` decides). One loop for the life of the agent.
 //!
 //! The order is the whole point: a guarantee is told last when it grows, and first when it shrinks. It shrinks by a command
-//! (`command/sync.rs`) and never by itself, since a leader that goes on alone is what the plan excludes.
+//! (`command/sync.rs`) and never by itself, since a leader that goes on alone is what the plan excludes. Commits that wait for a
+//! receipt which is lost are ended here too, by closing the server and opening it again.
 
 mod decision;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use agent::api::Receiver;
 use anyhow::Result;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
+use crate::command;
 use crate::gtid::History;
 use crate::instance;
-use crate::mysql::Facts;
+use crate::mysql::{Facts, SemiSync};
 use crate::mysqld::State;
 use crate::report::sentence;
-use crate::topology::Peer;
+use crate::topology::{Channel, Peer};
 use decision::{Follower, Next, Part, Sight, Standing, how_close, next_step};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(2);
+/// A server is not closed more often than this for receipts that do not come: whatever keeps them away, it has to do its work.
+const REOPEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the loop remembers between two looks.
 #[derive(Default)]
@@ -31,6 +36,10 @@ struct Memory {
     before: Option<History>,
     /// How many looks in a row found that the follower receives.
     looks: u32,
+    /// How many commits had got their receipt, and since when that number has stood still although nothing is missing for more.
+    standstill: Option<(u64, Instant)>,
+    /// When the server was last closed for that.
+    reopened: Option<Instant>,
     said: String,
 }
 
@@ -42,6 +51,13 @@ pub(crate) async fn keep_in_sync(agent: Arc<Agent>) {
         let pause = match keep(&agent, plan, &mut memory).await {
             Ok(Next::Rest) => LOOK_NOW_AND_THEN,
             Ok(Next::Wait) => LOOK_AGAIN,
+            Ok(Next::Reopen) => {
+                // A command that runs may end what the commits wait for.
+                if command::reopen(&agent, "commits wait for a receipt that does not come").await {
+                    (memory.reopened, memory.standstill) = (Some(Instant::now()), None);
+                }
+                LOOK_NOW_AND_THEN
+            }
             Ok(Next::Enable | Next::Disable | Next::Promise | Next::Withhold) => Duration::ZERO,
             Err(error) => {
                 say(&mut memory, &sentence(&error));
@@ -61,7 +77,7 @@ fn say(memory: &mut Memory, text: &str) {
 
 async fn keep(agent: &Agent, plan: instance::Sync, memory: &mut Memory) -> Result<Next> {
     if !matches!(agent.mysqld.state(), State::Up(_)) {
-        memory.before = None;
+        (memory.before, memory.standstill) = (None, None);
         return Ok(Next::Rest);
     }
     // A command may be about to change the guarantee.
@@ -69,7 +85,8 @@ async fn keep(agent: &Agent, plan: instance::Sync, memory: &mut Memory) -> Resul
     let facts = agent.database.facts().await?;
     let part = part(agent, &facts);
     let follower = follower(agent, part, memory).await?;
-    let next = next_step(&Sight { plan, part, server: (&facts.semi_sync).into(), follower });
+    let standstill = standstill(agent, part, &facts, memory).await?;
+    let next = next_step(&Sight { plan, part, server: (&facts.semi_sync).into(), follower, standstill });
     carry_out(agent, plan, next).await?;
     Ok(next)
 }
@@ -100,23 +117,51 @@ async fn follower(agent: &Agent, part: Part, memory: &mut Memory) -> Result<Foll
     let here: History = agent.database.position().await?.parse()?;
     // A look at a follower that is away takes long, and what was here before it says nothing.
     let (before, looks) = (memory.before.take(), std::mem::take(&mut memory.looks));
-    let me = agent.instance.spec.ip.to_string();
-    let Peer::Answers(peer) = agent.look_at_peer().await? else { return Ok(Follower::Away) };
-    let receives = |channel: &crate::topology::Channel| {
-        channel.source == me && channel.receiver == agent::api::Receiver::Connected
-    };
-    if peer.is_writable || !peer.channel.as_ref().is_some_and(receives) {
-        return Ok(Follower::Away);
-    }
-    let follower = how_close(&peer.known()?, &here, before.as_ref(), looks);
+    let Some(known) = known_to_follower(agent).await? else { return Ok(Follower::Away) };
+    let follower = how_close(&known, &here, before.as_ref(), looks);
     (memory.before, memory.looks) = (Some(here), looks + 1);
     Ok(follower)
+}
+
+/// What the follower knows, while it receives from here.
+async fn known_to_follower(agent: &Agent) -> Result<Option<History>> {
+    let Peer::Answers(peer) = agent.look_at_peer().await? else { return Ok(None) };
+    let me = agent.instance.spec.ip.to_string();
+    let receives = |channel: &Channel| channel.source == me && channel.receiver == Receiver::Connected;
+    let is_receiver = !peer.is_writable && peer.channel.as_ref().is_some_and(receives);
+    Ok(is_receiver.then(|| peer.known()).transpose()?)
+}
+
+/// For how long no commit got a receipt although the follower has all that wait for one, or cannot come back since the server
+/// holds on to its last connection.
+async fn standstill(agent: &Agent, part: Part, facts: &Facts, memory: &mut Memory) -> Result<Duration> {
+    let SemiSync { waiting_sessions, clients, acknowledged, .. } = facts.semi_sync;
+    if part != Part::Leader(Standing::Promised) || waiting_sessions == 0 {
+        memory.standstill = None;
+        return Ok(Duration::ZERO);
+    }
+    let Some((_, since)) = memory.standstill.filter(|(before, _)| *before == acknowledged) else {
+        memory.standstill = Some((acknowledged, Instant::now()));
+        return Ok(Duration::ZERO);
+    };
+    // On MySQL also what is about to be committed.
+    let here = facts.executed.parse::<History>()?.united_with(&facts.pending.parse()?);
+    let stands_still = match clients {
+        0 => Some(agent.database.keeps_a_dead_follower().await?),
+        // Whether a new connection brings the receipts is not known; that the server lets go of a dead one is.
+        _ if memory.reopened.is_some_and(|reopened| reopened.elapsed() < REOPEN_AGAIN) => Some(false),
+        _ => known_to_follower(agent).await?.map(|known| known.contains(&here)),
+    };
+    if stands_still == Some(false) {
+        memory.standstill = None;
+    }
+    Ok(if stands_still == Some(true) { since.elapsed() } else { Duration::ZERO })
 }
 
 async fn carry_out(agent: &Agent, plan: instance::Sync, next: Next) -> Result<()> {
     let leadership = &agent.leadership;
     match next {
-        Next::Rest | Next::Wait => Ok(()),
+        Next::Rest | Next::Wait | Next::Reopen => Ok(()),
         Next::Enable => agent.database.enable_semi_sync_source(plan.ack_timeout_ms).await,
         Next::Disable => agent.database.disable_semi_sync_source().await,
         Next::Promise => {

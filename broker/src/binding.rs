@@ -6,30 +6,34 @@
 //! unbind   row `deleting` ─ leader is known ─ no user ─ no row
 //! ```
 //!
+//! Somebody else's user may have the name that a binding asks for; the agent tells by the password, which only this binding
+//! has. So an unbind that finds the row `creating` asks for the user once more before it has it dropped.
+//!
 //! Where there is no writable leader (a failover is under way) nothing was made: the answer is 422 `ConcurrencyError`,
 //! which platforms show or repeat. A 5xx would make Cloud Controller send a `DELETE` for a binding that never was. A lost
 //! answer of an agent is a 500 on purpose: the user may exist, and that `DELETE` removes it.
 
+mod account;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
-use agent::api::{MYSQL_PORT, User};
+use agent::api::User;
 use agent::client;
 use anyhow::{Context, anyhow};
-use broker::osb::{BindRequest, Credentials};
-use rand::distr::slice::Choose;
-use rand::{CryptoRng, Rng};
+use broker::osb::{BindRequest, Credentials, Object};
 
 use crate::admission::{self, Admission, BindingAttributes, BindingProgress, BindingStanding, Denial, Known, Offer};
 use crate::app::App;
 use crate::clock::Timestamp;
+use crate::ids::BindingId;
 use crate::lifecycle::Answer;
 use crate::manifest::deployment_name;
+use crate::store::Connection;
 use crate::store::bindings::{self, Key, Stored};
-use crate::store::{Connection, instances};
+use crate::store::instances::{self, Lease};
+use account::Account;
 
-/// The schema that every binding shares.
-const SCHEMA: &str = "service_instance_db";
 /// How long a request may look for the servers before it records anything, and how long it may then work on the user.
 /// Together less than the 60 s that Cloud Controller waits.
 const LOOK_LIMIT: Duration = Duration::from_secs(15);
@@ -70,23 +74,30 @@ pub(crate) async fn bind(app: &App, key: &Key, request: &BindRequest) -> Result<
     let mut tx = app.store.begin().await?;
     match admit_bind(app, &mut tx, key, request).await? {
         (Admission::Denied(denial), _) => Err(Trouble::Denied(denial)),
-        (Admission::Same(BindingStanding::Done), Some(stored)) => Ok(Bound::Already(open(app, key, &stored)?)),
+        (Admission::Same(BindingStanding::Done), Some(stored)) => {
+            Ok(Bound::Already(Account::open(app, key, &stored)?.credentials))
+        }
         (Admission::Same(BindingStanding::Unfinished), Some(stored)) => {
-            let (credentials, claim) = (open(app, key, &stored)?, Timestamp::now().plus(CLAIM));
+            let (account, claim) = (Account::open(app, key, &stored)?, claim(app, Timestamp::now()));
             bindings::claim(&mut tx, key, BindingProgress::Creating, claim).await?;
             tx.commit().await.context("claim a binding")?;
-            let made = make(app, key, credentials, claim).await;
-            if made.is_err() {
+            let made = make(app, key, account, claim).await;
+            match &made {
+                Ok(_) => {}
+                Err(Trouble::Denied(_)) => forget(app, key, claim).await?,
                 // The earlier request may have made the user, so the row must stay.
-                release(app, key, BindingProgress::Creating, claim).await?;
+                Err(Trouble::NoLeader | Trouble::NoDirector(_) | Trouble::Unknown(_)) => {
+                    release(app, key, BindingProgress::Creating, claim).await?;
+                }
             }
             made
         }
-        (Admission::New(()) | Admission::Same(_), _) => {
+        (Admission::New(wanted), _) => {
             // Other requests need the database while this one looks for the servers.
             tx.rollback().await.context("end a look at the bindings")?;
-            create(app, key, request).await
+            create(app, key, request, &wanted).await
         }
+        (Admission::Same(_), None) => Err(Trouble::Unknown(anyhow!("find the binding that was admitted"))),
     }
 }
 
@@ -101,25 +112,53 @@ pub(crate) async fn unbind(app: &App, key: &Key, offer: Offer<'_>) -> Result<(),
         return Err(Trouble::Denied(denial));
     }
     let stored = stored.context("find the binding that was admitted")?;
-    let credentials = open(app, key, &stored)?;
-    let claim = now.plus(CLAIM);
-    bindings::claim(&mut tx, key, BindingProgress::Deleting, claim).await?;
+    let (account, claim) = (Account::open(app, key, &stored)?, claim(app, now));
+    let progress = match stored.known.progress {
+        BindingProgress::Creating => BindingProgress::Creating,
+        BindingProgress::Created | BindingProgress::Deleting => BindingProgress::Deleting,
+    };
+    bindings::claim(&mut tx, key, progress, claim).await?;
     tx.commit().await.context("record that a binding is to be deleted")?;
-    match on_leader(app, key, &credentials.username, Ask::Drop).await {
-        Ok(()) => Ok(bindings::delete(&mut *app.store.connection().await?, key, claim).await?),
+    match remove(app, key, &account, progress).await {
+        Ok(()) => Ok(forget(app, key, claim).await?),
         Err(trouble) => {
-            release(app, key, BindingProgress::Deleting, claim).await?;
-            Err(trouble)
+            release(app, key, progress, claim).await?;
+            // The instance may have been deleted meanwhile, and the server with it.
+            Err(denied_now(app, key, offer).await?.map_or(trouble, Trouble::Denied))
         }
     }
 }
 
+async fn remove(app: &App, key: &Key, account: &Account, progress: BindingProgress) -> Result<(), Trouble> {
+    if progress == BindingProgress::Creating {
+        match on_leader(app, key, &account.credentials.username, Ask::Put(&account.user())).await {
+            Ok(()) => {}
+            // It is another's, so there is none of ours.
+            Err(Trouble::Denied(_)) => return Ok(()),
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    on_leader(app, key, &account.credentials.username, Ask::Drop).await
+}
+
+/// Why the same unbind would be refused by now.
+async fn denied_now(app: &App, key: &Key, offer: Offer<'_>) -> anyhow::Result<Option<Denial>> {
+    let mut db = app.store.connection().await?;
+    let instance = instances::find(&mut db, &key.instance).await?;
+    let stored = bindings::find(&mut db, key, Timestamp::now()).await?;
+    match admission::unbind(offer, instance.as_ref(), stored.as_ref().map(|stored| &stored.known)) {
+        Admission::Denied(denial) => Ok(Some(denial)),
+        Admission::New(_) | Admission::Same(_) => Ok(None),
+    }
+}
+
 /// What is known of a binding, for `GET`.
-pub(crate) async fn find(app: &App, key: &Key) -> anyhow::Result<Option<(Credentials, Stored)>> {
-    let stored = bindings::find(&mut *app.store.connection().await?, key, Timestamp::now()).await?;
+pub(crate) async fn find(app: &App, key: &Key) -> anyhow::Result<Option<(Credentials, Object)>> {
+    let stored = bindings::find(&mut app.store.connection().await?, key, Timestamp::now()).await?;
     match stored {
         Some(stored) if stored.known.progress == BindingProgress::Created => {
-            Ok(Some((open(app, key, &stored)?, stored)))
+            let account = Account::open(app, key, &stored)?;
+            Ok(Some((account.credentials, stored.known.attributes.parameters())))
         }
         Some(_) | None => Ok(None),
     }
@@ -130,14 +169,20 @@ async fn admit_bind(
     db: &mut Connection,
     key: &Key,
     request: &BindRequest,
-) -> anyhow::Result<(Admission<(), BindingStanding>, Option<Stored>)> {
+) -> anyhow::Result<(Admission<BindingAttributes, BindingStanding>, Option<Stored>)> {
     let instance: Option<Known> = instances::find(db, &key.instance).await?;
     let stored = bindings::find(db, key, Timestamp::now()).await?;
+    let predecessor = match request.predecessor_binding_id.as_deref().and_then(BindingId::parse) {
+        Some(binding) => bindings::find(db, &Key { instance: key.instance.clone(), binding }, Timestamp::now()).await?,
+        None => None,
+    };
     let binding = stored.as_ref().map(|stored| &stored.known);
-    Ok((admission::bind(&app.catalog, request, instance.as_ref(), binding), stored))
+    let predecessor = predecessor.as_ref().map(|stored| &stored.known);
+    let documents = app.documents();
+    Ok((admission::bind(&documents.catalog, request, instance.as_ref(), binding, predecessor), stored))
 }
 
-async fn create(app: &App, key: &Key, request: &BindRequest) -> Result<Bound, Trouble> {
+async fn create(app: &App, key: &Key, request: &BindRequest, wanted: &BindingAttributes) -> Result<Bound, Trouble> {
     let deployment = deployment_name(key.instance.as_str());
     let look = async {
         find_leader(app, &deployment).await?;
@@ -145,39 +190,38 @@ async fn create(app: &App, key: &Key, request: &BindRequest) -> Result<Bound, Tr
     };
     let looked = tokio::time::timeout(LOOK_LIMIT, look).await;
     let hostname = looked.map_err(|_| Trouble::NoDirector(anyhow!("find the servers within {LOOK_LIMIT:?}")))??;
-    let credentials = new_credentials(&hostname, &mut rand::rng());
-    let text = serde_json::to_vec(&credentials).context("write the credentials")?;
+    let account = Account::new(&hostname, wanted, &mut rand::rng())?;
+    let credentials = &account.credentials;
+    let text = serde_json::to_vec(credentials).context("write the credentials")?;
     let sealed = app.sealer.seal(&key.instance, &key.binding, &text)?;
 
     let now = Timestamp::now();
-    let claim = now.plus(CLAIM);
+    let claim = claim(app, now);
     let mut tx = app.store.begin().await?;
     // The network was asked meanwhile, so everything may have changed.
     match admit_bind(app, &mut tx, key, request).await?.0 {
-        Admission::New(()) => {}
+        Admission::New(still) if still == *wanted => {}
+        // Its predecessor, or the instance, is another one by now.
+        Admission::New(_) => return Err(Trouble::Denied(Denial::Concurrency)),
         Admission::Same(_) => return Err(Trouble::Denied(Denial::Concurrency)),
         Admission::Denied(denial) => return Err(Trouble::Denied(denial)),
     }
-    let attributes = BindingAttributes::of(request);
-    bindings::insert(&mut tx, key, &attributes, &sealed, (now, claim)).await?;
+    bindings::insert(&mut tx, key, wanted, &sealed, claim, now).await?;
     tx.commit().await.context("record a binding")?;
-    let made = make(app, key, credentials, claim).await;
+    let made = make(app, key, account, claim).await;
     match &made {
         Ok(_) => {}
-        Err(Trouble::Unknown(_)) => release(app, key, BindingProgress::Creating, claim).await?,
-        Err(Trouble::Denied(_) | Trouble::NoLeader | Trouble::NoDirector(_)) => {
-            bindings::delete(&mut *app.store.connection().await?, key, claim).await?;
-        }
+        Err(Trouble::Unknown(_)) => drop(release(app, key, BindingProgress::Creating, claim).await?),
+        Err(Trouble::Denied(_) | Trouble::NoLeader | Trouble::NoDirector(_)) => forget(app, key, claim).await?,
     }
     made
 }
 
 /// The row is there and claimed: make the user, and say so.
-async fn make(app: &App, key: &Key, credentials: Credentials, claim: Timestamp) -> Result<Bound, Trouble> {
-    let user = User { password: credentials.password.clone(), schema: credentials.name.clone() };
-    on_leader(app, key, &credentials.username, Ask::Put(&user)).await?;
-    match bindings::release(&mut *app.store.connection().await?, key, BindingProgress::Created, claim).await? {
-        true => Ok(Bound::Created(credentials)),
+async fn make(app: &App, key: &Key, account: Account, claim: Lease<'_>) -> Result<Bound, Trouble> {
+    on_leader(app, key, &account.credentials.username, Ask::Put(&account.user())).await?;
+    match release(app, key, BindingProgress::Created, claim).await? {
+        true => Ok(Bound::Created(account.credentials)),
         // The whole instance was deleted meanwhile, or another request has taken over.
         false => Err(Trouble::Denied(Denial::Concurrency)),
     }
@@ -217,8 +261,13 @@ async fn try_on_leader(app: &App, key: &Key, username: &str, ask: Ask<'_>) -> Re
         };
         match answer {
             Ok(()) => return Ok(()),
-            // The agent says that it did nothing.
-            Err(client::Error::Problem(problem)) => tracing::info!(problem.description, "the leader declines"),
+            Err(error) if error.is_of_request() => {
+                return Err(Trouble::Denied(Denial::Invalid(error.to_string())));
+            }
+            // The agent did nothing. Of any other trouble it does not say whether the user was there before it.
+            Err(client::Error::Problem(problem)) if problem.error == "NotLeader" => {
+                tracing::info!(problem.description, "the leader declines");
+            }
             Err(error) => trouble = worse(trouble, Trouble::Unknown(error.into())),
         }
     }
@@ -247,37 +296,21 @@ async fn find_leader(app: &App, deployment: &str) -> Result<IpAddr, Trouble> {
     }
 }
 
-fn new_credentials(hostname: &str, random: &mut impl CryptoRng) -> Credentials {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let username: u128 = random.random();
-    let letters = Choose::new(ALPHABET).expect("the alphabet is not empty");
-    let password: String = random.sample_iter(letters).take(16).map(|letter| char::from(*letter)).collect();
-    Credentials::new(hostname, MYSQL_PORT, SCHEMA, &format!("{username:032x}"), &password)
+async fn forget(app: &App, key: &Key, claim: Lease<'_>) -> anyhow::Result<()> {
+    let mut tx = app.store.begin().await?;
+    bindings::delete(&mut tx, key, claim).await?;
+    tx.commit().await.context("forget a binding")
 }
 
-fn open(app: &App, key: &Key, stored: &Stored) -> anyhow::Result<Credentials> {
-    let text = app.sealer.open(&key.instance, &key.binding, &stored.sealed)?;
-    serde_json::from_slice(&text).context("read the credentials")
+/// This broker's hold on a binding.
+fn claim(app: &App, now: Timestamp) -> Lease<'_> {
+    Lease { owner: &app.owner, until: now.plus(CLAIM) }
 }
 
-/// Where the claim is not ours any more, somebody else says how far the binding is.
-async fn release(app: &App, key: &Key, progress: BindingProgress, claim: Timestamp) -> anyhow::Result<()> {
-    bindings::release(&mut *app.store.connection().await?, key, progress, claim).await.map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-
-    use super::*;
-
-    #[test]
-    fn credentials_have_the_form_of_the_reference() {
-        let credentials = new_credentials("10.0.0.20", &mut rand::rngs::StdRng::seed_from_u64(1));
-        assert_eq!(credentials.username.len(), 32);
-        assert!(credentials.username.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
-        assert_eq!(credentials.password.len(), 16);
-        assert!(credentials.password.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z')));
-        assert_eq!(credentials.name, "service_instance_db");
-    }
+/// Say how far the binding is. Where the claim is not ours any more, somebody else says it: false.
+async fn release(app: &App, key: &Key, progress: BindingProgress, claim: Lease<'_>) -> anyhow::Result<bool> {
+    let mut tx = app.store.begin().await?;
+    let is_ours = bindings::release(&mut tx, key, progress, claim).await?;
+    tx.commit().await.context("say how far a binding is")?;
+    Ok(is_ours)
 }

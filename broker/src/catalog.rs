@@ -6,16 +6,27 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
-use broker::osb::{self, Object};
+use broker::osb::Object;
 use serde::Deserialize;
 
 use crate::admission::parameters::LONGEST_ACK_TIMEOUT_MS;
 
 mod deployment;
+mod maintenance;
+mod metadata;
+mod quotas;
+mod served;
 
 #[cfg(test)]
 pub(crate) use deployment::Server;
 pub(crate) use deployment::{Deployment, Failover, ReplicationMode, Topology};
+use maintenance::MaintenanceInfo;
+use quotas::Quotas;
+use served::Served;
+
+/// The longest that Cloud Controller takes, of all tags together and of a `maintenance_info`.
+const TAGS_LIMIT: usize = 2048;
+const MAINTENANCE_LIMIT: usize = 2000;
 
 const LEASES_MS: RangeInclusive<u64> = 1_000..=600_000;
 
@@ -23,13 +34,16 @@ const LEASES_MS: RangeInclusive<u64> = 1_000..=600_000;
 #[derive(Debug)]
 pub(crate) struct Catalog {
     services: Vec<Service>,
-    served: osb::Catalog,
+    global_quotas: Quotas,
+    served: Served,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     services: Vec<Service>,
+    #[serde(default)]
+    global_quotas: Quotas,
 }
 
 /// A service offering.
@@ -57,9 +71,14 @@ pub(crate) struct Plan {
     description: String,
     #[serde(default = "yes")]
     free: bool,
+    /// The offering's where the plan does not say.
+    plan_updateable: Option<bool>,
     #[serde(default)]
     metadata: Object,
-    maximum_polling_duration: Option<u32>,
+    pub(crate) maximum_polling_duration: Option<u32>,
+    maintenance_info: Option<MaintenanceInfo>,
+    #[serde(default)]
+    pub(crate) quotas: Quotas,
     pub(crate) deployment: Deployment,
 }
 
@@ -75,20 +94,31 @@ impl Catalog {
     }
 
     pub(crate) fn parse(text: &str) -> anyhow::Result<Catalog> {
-        let Document { services } = serde_yaml::from_str(text)?;
+        let Document { services, global_quotas } = serde_yaml::from_str(text)?;
         check(&services)?;
-        let served = osb::Catalog { services: services.iter().map(served).collect() };
-        Ok(Catalog { services, served })
+        global_quotas.check_global()?;
+        let served = served::serve(&services).context("write the catalog")?;
+        Ok(Catalog { services, global_quotas, served })
     }
 
     /// The catalog as platforms see it.
-    pub(crate) fn served(&self) -> &osb::Catalog {
+    pub(crate) fn served(&self) -> &Served {
         &self.served
     }
 
     /// A service offering by id.
     pub(crate) fn service(&self, id: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.id == id)
+    }
+
+    /// What all plans share.
+    pub(crate) fn global_quotas(&self) -> &Quotas {
+        &self.global_quotas
+    }
+
+    /// Whether anything has to be counted.
+    pub(crate) fn has_quotas(&self) -> bool {
+        !self.global_quotas.are_none() || self.plans().any(|plan| !plan.quotas.are_none())
     }
 
     /// Every plan.
@@ -98,9 +128,21 @@ impl Catalog {
 }
 
 impl Service {
+    /// Whether an instance may leave this plan for another one.
+    pub(crate) fn may_leave(&self, plan: &Plan) -> bool {
+        plan.plan_updateable.unwrap_or(self.plan_updateable)
+    }
+
     /// A plan of this offering by id.
     pub(crate) fn plan(&self, id: &str) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.id == id)
+    }
+}
+
+impl Plan {
+    /// The version that new instances have.
+    pub(crate) fn maintenance_version(&self) -> Option<&str> {
+        self.maintenance_info.as_ref().map(|info| info.version.as_str())
     }
 }
 
@@ -113,14 +155,32 @@ fn check(services: &[Service]) -> anyhow::Result<()> {
         let place = format!("service `{}`", service.name);
         check_entry(&place, [&service.id, &service.name, &service.description], &mut ids, &mut names)?;
         ensure!(!service.plans.is_empty(), "{place} has no plans, but needs at least one");
-        ensure!(!service.plan_updateable, "{place} has `plan_updateable: true`, but plans cannot be changed yet");
+        check_tags(&place, &service.tags)?;
+        metadata::check_service(&place, &service.metadata)?;
         let mut plan_names = HashSet::new();
         for plan in &service.plans {
             let place = format!("plan `{}` of {place}", plan.name);
             check_entry(&place, [&plan.id, &plan.name, &plan.description], &mut ids, &mut plan_names)?;
+            check_plan(&place, plan)?;
             check_deployment(&place, &plan.deployment)?;
         }
     }
+    Ok(())
+}
+
+fn check_tags(place: &str, tags: &[String]) -> anyhow::Result<()> {
+    ensure!(tags.iter().all(|tag| !tag.trim().is_empty()), "`tags` of {place} has an empty one");
+    let length: usize = tags.iter().map(|tag| tag.chars().count()).sum();
+    ensure!(length <= TAGS_LIMIT, "`tags` of {place} are longer than {TAGS_LIMIT} characters together");
+    Ok(())
+}
+
+fn check_plan(place: &str, plan: &Plan) -> anyhow::Result<()> {
+    metadata::check_plan(place, &plan.metadata)?;
+    ensure!(plan.maximum_polling_duration != Some(0), "`maximum_polling_duration` of {place} must be at least 1");
+    let Some(MaintenanceInfo { description: Some(text), .. }) = &plan.maintenance_info else { return Ok(()) };
+    let fits = !text.is_empty() && text.chars().count() < MAINTENANCE_LIMIT;
+    ensure!(fits, "`maintenance_info.description` of {place} is empty or longer than {MAINTENANCE_LIMIT} characters");
     Ok(())
 }
 
@@ -172,38 +232,17 @@ fn check_entry<'a>(
         !id.is_empty() && !name.is_empty() && !description.is_empty(),
         "{place} needs an id, a name, a description"
     );
+    let is_unreserved = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '~');
+    ensure!(
+        id.len() <= 255 && id.chars().all(is_unreserved),
+        "the id of {place} must be a GUID, or of letters, digits, `.`, `-`, `_` and `~`"
+    );
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     ensure!(name.chars().all(is_plain), "the name of {place} must be made of letters, digits, `.`, `-` and `_`");
     ensure!(description.chars().count() <= 255, "the description of {place} is longer than 255 characters");
     ensure!(ids.insert(id), "the id `{id}` of {place} is used twice in the catalog");
     ensure!(names.insert(name), "the name of {place} is used twice");
     Ok(())
-}
-
-fn served(service: &Service) -> osb::Service {
-    osb::Service {
-        id: service.id.clone(),
-        name: service.name.clone(),
-        description: service.description.clone(),
-        bindable: service.bindable,
-        plan_updateable: service.plan_updateable,
-        instances_retrievable: true,
-        bindings_retrievable: true,
-        tags: service.tags.clone(),
-        metadata: service.metadata.clone(),
-        plans: service.plans.iter().map(served_plan).collect(),
-    }
-}
-
-fn served_plan(plan: &Plan) -> osb::Plan {
-    osb::Plan {
-        id: plan.id.clone(),
-        name: plan.name.clone(),
-        description: plan.description.clone(),
-        free: plan.free,
-        metadata: plan.metadata.clone(),
-        maximum_polling_duration: plan.maximum_polling_duration,
-    }
 }
 
 #[cfg(test)]
@@ -220,7 +259,7 @@ mod tests {
     #[test]
     fn the_deployment_block_is_never_served() {
         let catalog = Catalog::parse(OURS).unwrap();
-        let served = serde_json::to_value(catalog.served()).unwrap();
+        let served: serde_json::Value = serde_json::from_slice(&catalog.served().body).unwrap();
         assert!(!served.to_string().contains("topology"));
         assert_eq!(served["services"][0]["instances_retrievable"], true);
         assert_eq!(served["services"][0]["bindings_retrievable"], true);
@@ -237,20 +276,57 @@ mod tests {
             ("0e6a1f52-9d0c-4c5e-8a41-6a1f6c0b7d21", "5d2f3f7c-1b1f-4d7e-b6cb-2f7a0a8a9e32", "used twice"),
             ("name: db-single", "name: db-leader-follower", "used twice"),
             ("name: db-single", "name: db single", "letters, digits"),
-            ("azs: [z1]", "azs: []", "no `azs`"),
-            ("azs: [z1]", "azs: [z1], replication_mode: async", "has `replication_mode`, but only"),
-            ("azs: [z1]", "azs: [z1], server: percona", "unknown variant `percona`, expected `mariadb` or `mysql`"),
-            ("azs: [z1, z2]", "azs: [z1, z2], replication_mode: sync", "unknown variant `sync`"),
-            ("azs: [z1, z2]", "azs: [z1, z2], semi_sync_ack_timeout_in_ms: 0", "is 0, but must be from 1 to"),
-            ("azs: [z1, z2]", "azs: [z1, z2], lease_ttl_in_ms: 999", "is 999, but must be from 1000 to 600000"),
+            ("services:", "global_quotas: {resources: {ip: {limit: 1, cost: 1}}}\nservices:", "which only a plan has"),
+            ("services:", "global_quotas: {resources: {ip: {}}}\nservices:", "has no `limit`"),
+            ("services:", "global_quotas: {instances: 1}\nservices:", "unknown field `instances`"),
+            ("single-node, azs: [z1, z2]", "single-node, azs: []", "no `azs`"),
             (
-                "azs: [z1, z2]",
-                "azs: [z1, z2], failover: auto",
+                "single-node, azs: [z1, z2]",
+                "single-node, azs: [z1], replication_mode: async",
+                "has `replication_mode`, but only",
+            ),
+            (
+                "single-node, azs: [z1, z2]",
+                "single-node, azs: [z1], server: percona",
+                "unknown variant `percona`, expected `mariadb` or `mysql`",
+            ),
+            ("follower, azs: [z1, z2]", "follower, azs: [z1, z2], replication_mode: sync", "unknown variant `sync`"),
+            (
+                "follower, azs: [z1, z2]",
+                "follower, azs: [z1, z2], semi_sync_ack_timeout_in_ms: 0",
+                "is 0, but must be from 1 to",
+            ),
+            (
+                "follower, azs: [z1, z2]",
+                "follower, azs: [z1, z2], lease_ttl_in_ms: 999",
+                "is 999, but must be from 1000 to 600000",
+            ),
+            (
+                "follower, azs: [z1, z2]",
+                "follower, azs: [z1, z2], failover: auto",
                 "unknown variant `auto`, expected `manual` or `automatic`",
             ),
-            ("azs: [z1, z2]", "azs: [z1, z2], failover: automatic", "needs `replication_mode: semi-sync`, by which"),
-            ("azs: [z1, z2]", "azs: [z1, z2], max_failover_loss_in_seconds: 30", "but not `failover: automatic`"),
-            ("plan_updateable: false", "plan_updateable: true", "cannot be changed yet"),
+            (
+                "follower, azs: [z1, z2]",
+                "follower, azs: [z1, z2], failover: automatic",
+                "needs `replication_mode: semi-sync`, by which",
+            ),
+            (
+                "follower, azs: [z1, z2]",
+                "follower, azs: [z1, z2], max_failover_loss_in_seconds: 30",
+                "but not `failover: automatic`",
+            ),
+            ("0e6a1f52-9d0c", "0e6a1f52 9d0c", "must be a GUID"),
+            ("tags: [mysql]", "tags: [mysql, '']", "`tags` of service `p.mysql` has an empty one"),
+            (
+                "displayName: Tandem MySQL",
+                "displayName: [Tandem]",
+                "`metadata.displayName` of service `p.mysql` must be",
+            ),
+            ("bullets: [One VM,", "bullets: [1,", "`metadata.bullets` of plan `db-single`"),
+            ("version: 1.0.0", "version: 1.0", "maintenance_info: `version` is `1.0`, but must be"),
+            ("version: 1.0.0", "version: '1.0'", "`version` is `1.0`, but must be a semantic version"),
+            ("maximum_polling_duration: 7200", "maximum_polling_duration: 0", "`maximum_polling_duration` of plan"),
         ] {
             let complaint = complaint(from, to);
             assert!(complaint.contains(words), "{from} -> {to}: {complaint}");

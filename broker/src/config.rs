@@ -1,12 +1,15 @@
 //! The properties of the job `mysql-broker`, as `manifests/broker.yml` sets them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent::config::{Secret, Spec, Tls};
 use anyhow::{Context, ensure};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::catalog::check_lease;
+use crate::store::{Place, Server};
 
 /// The properties.
 #[derive(Debug, Deserialize)]
@@ -25,13 +28,21 @@ pub(crate) struct Properties {
     /// Who may call it.
     pub(crate) username: String,
     pub(crate) password: Secret,
-    /// What seals the credentials in the state database.
-    pub(crate) encryption_key: Secret,
+    /// What seals the credentials in the state database: one key, or the newest and those before it.
+    #[serde(alias = "encryption_key", deserialize_with = "one_or_more")]
+    pub(crate) encryption_keys: Vec<Secret>,
+    /// The PostgreSQL that several brokers share; a SQLite file on the persistent disk where this is not given.
+    state_database: Option<Server>,
     pub(crate) director: Director,
     pub(crate) agent_tls: Tls,
     /// Where `catalog.yml` and the manifests of the topologies are.
     #[serde(default)]
     documents: Option<PathBuf>,
+    /// With which keys the Open Service Broker API is served; in the clear where there are none.
+    pub(crate) tls: Option<Keys>,
+    /// What the clients of the Open Service Broker API may do.
+    #[serde(default)]
+    pub(crate) clients: Clients,
     /// After how many minutes an operation fails that has not ended.
     #[serde(default = "one_hour")]
     pub(crate) operation_timeout_minutes: u32,
@@ -47,6 +58,59 @@ pub(crate) struct Director {
     pub(crate) client_secret: Secret,
 }
 
+/// The keys of a server, as PEM text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Keys {
+    pub(crate) certificate: String,
+    pub(crate) private_key: Secret,
+}
+
+/// What clients may do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Clients {
+    /// How many of them may be connected at once.
+    pub(crate) max_connections: usize,
+    /// How long one may take to send the head of a request, as long again for its body, or to begin the next one.
+    timeout_in_seconds: u64,
+    /// What a request without `X-Broker-API-Version` is answered.
+    pub(crate) missing_version_status: MissingVersionStatus,
+}
+
+/// The specification allows the first; older checkers and clients want the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u16")]
+pub(crate) enum MissingVersionStatus {
+    BadRequest,
+    PreconditionFailed,
+}
+
+impl TryFrom<u16> for MissingVersionStatus {
+    type Error = &'static str;
+
+    fn try_from(status: u16) -> Result<MissingVersionStatus, &'static str> {
+        match status {
+            400 => Ok(MissingVersionStatus::BadRequest),
+            412 => Ok(MissingVersionStatus::PreconditionFailed),
+            _ => Err("`missing_version_status` must be 400 or 412"),
+        }
+    }
+}
+
+impl Default for Clients {
+    fn default() -> Clients {
+        let missing_version_status = MissingVersionStatus::BadRequest;
+        Clients { max_connections: 1024, timeout_in_seconds: 30, missing_version_status }
+    }
+}
+
+impl Clients {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_in_seconds)
+    }
+}
+
 impl Properties {
     /// What the types cannot say.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
@@ -55,17 +119,46 @@ impl Properties {
         ensure!(!self.username.is_empty(), "property `username` must not be empty");
         ensure!(!self.username.contains(':'), "property `username` must not contain `:` (basic authentication)");
         ensure!(!self.password.reveal().is_empty(), "property `password` must not be empty");
-        ensure!(self.encryption_key.reveal().len() >= 16, "property `encryption_key` must have at least 16 characters");
+        let is_long = |key: &Secret| key.reveal().len() >= 16;
+        let are_long = !self.encryption_keys.is_empty() && self.encryption_keys.iter().all(is_long);
+        ensure!(are_long, "property `encryption_keys` must list keys that have at least 16 characters");
         ensure!(self.operation_timeout_minutes > 0, "property `operation_timeout_minutes` must be at least 1");
         ensure!(self.witness_host.as_deref() != Some(""), "property `witness_host` must not be empty");
+        ensure!(self.clients.max_connections > 0, "property `clients.max_connections` must be at least 1");
+        ensure!(self.clients.timeout_in_seconds > 0, "property `clients.timeout_in_seconds` must be at least 1");
         check_lease(self.lease_ttl_in_ms).context("read the properties")?;
+        if let Some(server) = &self.state_database {
+            server.check()?;
+        }
         Ok(())
+    }
+
+    /// Where the wishes are kept.
+    pub(crate) fn state_database(&self, spec: &Spec) -> Place {
+        match &self.state_database {
+            Some(server) => Place::Server(server.clone()),
+            None => Place::File(spec.store().join("mysql-broker/state.db")),
+        }
     }
 
     /// Where the documents are: with the package, unless the manifest says otherwise.
     pub(crate) fn documents(&self, spec: &Spec) -> PathBuf {
         self.documents.clone().unwrap_or_else(|| spec.packages().join("tandem/manifests"))
     }
+}
+
+/// One secret, or a list.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Keys {
+        One(Secret),
+        More(Vec<Secret>),
+    }
+    Ok(match Keys::deserialize(deserializer).map_err(|_| D::Error::custom("not a key, or a list of keys"))? {
+        Keys::One(key) => vec![key],
+        Keys::More(keys) => keys,
+    })
 }
 
 fn one_hour() -> u32 {
@@ -102,6 +195,16 @@ mod tests {
         for secret in ["p4ss", "s3cret", "k3y", "0123456789abcdef"] {
             assert!(!printed.contains(secret), "{printed}");
         }
+    }
+
+    #[test]
+    fn a_key_may_be_followed_by_the_ones_before_it() {
+        let keys =
+            |keys: serde_json::Value| properties(|value| value["encryption_key"] = keys).map(|p| p.check().is_ok());
+        assert!(keys(serde_json::json!(["fedcba9876543210", "0123456789abcdef"])).unwrap());
+        assert!(!keys(serde_json::json!(["fedcba9876543210", "short"])).unwrap());
+        assert!(!keys(serde_json::json!([])).unwrap());
+        assert!(!keys(serde_json::json!(17)).unwrap_err().to_string().contains("17"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ id! {
 }
 
 /// What an id may look like, for error texts.
-pub(crate) const RULE: &str = "1 to 50 letters, digits, `.`, `_`, `~` or `-`";
+pub(crate) const RULE: &str = "1 to 50 letters, digits, `.`, `_`, `~` or `-`, but neither `.` nor `..`";
 
 impl OperationId {
     /// The id of a new operation.
@@ -54,7 +54,8 @@ impl OperationId {
 
 fn is_id(text: &str) -> bool {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
-    (1..=LENGTH_LIMIT).contains(&text.len()) && text.bytes().all(is_unreserved)
+    // A path with one of the latter as a segment is another path to whoever passes it on.
+    (1..=LENGTH_LIMIT).contains(&text.len()) && text.bytes().all(is_unreserved) && !matches!(text, "." | "..")
 }
 
 #[cfg(test)]
@@ -63,10 +64,10 @@ mod tests {
 
     #[test]
     fn ids_are_unreserved_characters_of_a_bounded_number() {
-        for good in ["a", "0e6a1f52-9d0c-4c5e-8a41-6a1f6c0b7d21", "A._~-9", "..", &"x".repeat(50)] {
+        for good in ["a", "0e6a1f52-9d0c-4c5e-8a41-6a1f6c0b7d21", "A._~-9", "...", &"x".repeat(50)] {
             assert!(InstanceId::parse(good).is_some(), "{good}");
         }
-        for bad in ["", "a/b", "a b", "ä", "a\0", "%2e", &"x".repeat(51)] {
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\0", "%2e", &"x".repeat(51)] {
             assert!(InstanceId::parse(bad).is_none(), "{bad}");
         }
     }

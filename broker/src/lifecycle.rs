@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! create   Send(Deploy) ─ task ─ [pair: Send(RunErrand) ─ task] ─ AskServers ─ Done
-//! delete   [Cancel the halted creation's task ─] Send(DeleteDeployment) ─ task ─ deployment absent ─ Done
+//! update   as create, on what is there already
+//! delete   [Cancel the halted operation's task ─] Send(DeleteDeployment) ─ task ─ deployment absent ─ Done
 //! ```
 //!
 //! * Nothing is sent twice: while a task of the same act is unfinished, or an answer may still be on its way
@@ -22,7 +23,7 @@ mod tests;
 
 use crate::bosh::TaskId;
 
-pub(crate) use servers::{Answer, Servers, readiness};
+pub(crate) use servers::{Answer, Seat, Servers, readiness, zone_of_leader};
 
 /// How often one act may fail before the operation does.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -34,7 +35,17 @@ pub(crate) const NOT_IN_TIME: &str = "It did not finish in time.";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Create { is_pair: bool },
+    Update { is_pair: bool },
     Delete,
+}
+
+impl Wish {
+    pub(crate) fn is_pair(self) -> bool {
+        match self {
+            Wish::Create { is_pair } | Wish::Update { is_pair } => is_pair,
+            Wish::Delete => false,
+        }
+    }
 }
 
 /// What the row of the operation says.
@@ -113,7 +124,7 @@ pub(crate) enum Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OtherTask {
     pub(crate) id: TaskId,
-    /// It belongs to the creation that this deletion halts, and nobody has cancelled it yet.
+    /// It belongs to the operation that this deletion halts, and nobody has cancelled it yet.
     pub(crate) is_to_be_cancelled: bool,
 }
 
@@ -148,7 +159,8 @@ pub(crate) struct Ending {
 /// The next step of an operation.
 pub(crate) fn next_step(desired: &Desired, observed: &Observed) -> Step {
     let step = match desired.wish {
-        Wish::Create { is_pair } => next_of_create(is_pair, desired, observed),
+        Wish::Create { is_pair } => next_of_making(&CREATION, is_pair, desired, observed),
+        Wish::Update { is_pair } => next_of_making(&UPDATE, is_pair, desired, observed),
         Wish::Delete => next_of_delete(observed),
     };
     match step {
@@ -167,18 +179,18 @@ pub(crate) fn is_unanswered(submission: Option<Submission>, newest: Option<TaskI
     submission.is_some_and(|sent| newest.is_none_or(|newest| newest <= sent.after))
 }
 
-fn next_of_create(is_pair: bool, desired: &Desired, observed: &Observed) -> Step {
+fn next_of_making(making: &Making, is_pair: bool, desired: &Desired, observed: &Observed) -> Step {
     // The director forgets old tasks: a recorded errand says that the deployment was done.
     let has_sent_errand = desired.submission.is_some_and(|sent| sent.act == Act::RunErrand);
-    if !has_sent_errand && let Some(step) = pending(DEPLOYMENT, observed) {
+    if !has_sent_errand && let Some(step) = pending(making, &making.deployment, observed) {
         return step;
     }
-    if is_pair && let Some(step) = pending(CONFIGURATION, observed) {
+    if is_pair && let Some(step) = pending(making, &CONFIGURATION, observed) {
         return step;
     }
     match &observed.servers {
         Servers::NotAsked => Step::AskServers,
-        Servers::NotReady(why) => wait("provisioning", why, None),
+        Servers::NotReady(why) => wait(making.word, why, None),
         Servers::Ready => Step::Done,
     }
 }
@@ -213,7 +225,13 @@ fn next_of_delete(observed: &Observed) -> Step {
 
 const ANOTHER_TASK: &str = "waiting for another task on the deployment";
 
-/// A part of a creation that is one task of the director.
+/// A creation or an update: both bring a deployment to what a manifest says.
+struct Making {
+    word: &'static str,
+    deployment: Part,
+}
+
+/// A part that is one task of the director.
 struct Part {
     act: Act,
     send: Step,
@@ -221,11 +239,23 @@ struct Part {
     failed: &'static str,
 }
 
-const DEPLOYMENT: Part = Part {
-    act: Act::Deploy,
-    send: Step::Deploy,
-    doing: "creating the virtual machines",
-    failed: "The virtual machines could not be created.",
+const CREATION: Making = Making {
+    word: "provisioning",
+    deployment: Part {
+        act: Act::Deploy,
+        send: Step::Deploy,
+        doing: "creating the virtual machines",
+        failed: "The virtual machines could not be created.",
+    },
+};
+const UPDATE: Making = Making {
+    word: "update",
+    deployment: Part {
+        act: Act::Deploy,
+        send: Step::Deploy,
+        doing: "updating the virtual machines",
+        failed: "The virtual machines could not be updated.",
+    },
 };
 const CONFIGURATION: Part = Part {
     act: Act::RunErrand,
@@ -234,18 +264,18 @@ const CONFIGURATION: Part = Part {
     failed: "Replication between the two servers could not be configured.",
 };
 
-/// What is to be done about one part of a creation; nothing where it is done.
-fn pending(part: Part, observed: &Observed) -> Option<Step> {
-    let Part { act, send, doing, failed } = part;
+/// What is to be done about one part; nothing where it is done.
+fn pending(making: &Making, part: &Part, observed: &Observed) -> Option<Step> {
+    let &Part { act, ref send, doing, failed } = part;
     // Two tasks for one request happen (a lost answer): the one that lives or lived counts, not the newest.
     if let Some(task) = unfinished(act, observed) {
-        return Some(wait("provisioning", doing, Some(task)));
+        return Some(wait(making.word, doing, Some(task)));
     }
     if observed.tasks.iter().any(|task| task.act == act && task.state == TaskState::Done) {
         return None;
     }
     if observed.in_doubt {
-        return Some(wait("provisioning", "asking the director what became of a request", None));
+        return Some(wait(making.word, "asking the director what became of a request", None));
     }
     let failures = failures(act, observed);
     match failures.last() {
@@ -253,8 +283,8 @@ fn pending(part: Part, observed: &Observed) -> Option<Step> {
             Some(Step::Fail(Ending { sentence: failed, task: Some(*task), cause: failure.cause.clone() }))
         }
         Some(_) | None => match observed.others.first() {
-            Some(other) => Some(wait("provisioning", ANOTHER_TASK, Some(other.id))),
-            None => Some(send),
+            Some(other) => Some(wait(making.word, ANOTHER_TASK, Some(other.id))),
+            None => Some(send.clone()),
         },
     }
 }

@@ -8,7 +8,7 @@ use agent::api::certificate_name;
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_yaml::{Mapping, Value};
 
-use crate::admission::parameters::Parameters;
+use crate::admission::parameters::{Parameters, ServerParameters};
 use crate::catalog::{Catalog, Deployment, Failover, ReplicationMode, Topology};
 
 /// The instance group of the database servers.
@@ -67,7 +67,7 @@ impl Manifests {
         parameters: Parameters,
     ) -> anyhow::Result<String> {
         let mut manifest = self.document(plan.topology)?.clone();
-        fill(&mut manifest, &deployment_name(instance_id), plan)?;
+        fill(&mut manifest, &deployment_name(instance_id), plan, &parameters.server)?;
         if plan.topology.is_pair() {
             fill_pair(&mut manifest, &self.pairs, plan, parameters)?;
         }
@@ -79,7 +79,7 @@ impl Manifests {
     }
 }
 
-fn fill(manifest: &mut Value, name: &str, plan: &Deployment) -> anyhow::Result<()> {
+fn fill(manifest: &mut Value, name: &str, plan: &Deployment, asked: &ServerParameters) -> anyhow::Result<()> {
     set(manifest, "name", name)?;
     let group = entry(manifest, "instance_groups", MYSQL_GROUP)?;
     set(group, "azs", plan.azs.clone())?;
@@ -91,10 +91,13 @@ fn fill(manifest: &mut Value, name: &str, plan: &Deployment) -> anyhow::Result<(
     let certificate_name = certificate_name(name);
     set(options, "common_name", certificate_name.as_str())?;
     set(options, "alternative_names", vec![certificate_name])?;
-    // The agent takes what the VM has, so a document need not have this.
+    // The agent takes what the VM has, and has defaults of its own, so a document need not have these.
+    let properties = agent_properties(manifest)?.as_mapping_mut().context("`properties` must be a mapping")?;
     if let Some(server) = plan.server {
-        let properties = agent_properties(manifest)?.as_mapping_mut().context("`properties` must be a mapping")?;
         properties.insert("server".into(), server.name().into());
+    }
+    if *asked != ServerParameters::default() {
+        properties.insert("parameters".into(), serde_yaml::to_value(asked).context("write the parameters")?);
     }
     Ok(())
 }
@@ -147,6 +150,8 @@ fn entry<'a>(manifest: &'a mut Value, list: &str, name: &str) -> anyhow::Result<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::catalog::Server;
 
@@ -162,20 +167,32 @@ mod tests {
         catalog.plans().find(|candidate| candidate.name == name).unwrap().deployment.clone()
     }
 
-    fn golden(name: &str, file: &str) {
+    fn golden(name: &str, parameters: serde_json::Value, file: &str) {
         let (catalog, manifests) = manifests();
-        let rendered = manifests.render("0A9f-b.x_1", &plan(&catalog, name), Parameters::default()).unwrap();
+        let plan = plan(&catalog, name);
+        let parameters = Parameters::parse(plan.topology, parameters.as_object().unwrap()).unwrap();
+        let rendered = manifests.render("0A9f-b.x_1", &plan, parameters).unwrap();
         crate::app::fixture::assert_golden(file, &rendered);
     }
 
     #[test]
     fn single_node_manifest_is_the_golden_one() {
-        golden("db-single", "single-node.yml");
+        golden("db-single", json!({}), "single-node.yml");
     }
 
     #[test]
     fn leader_follower_manifest_is_the_golden_one() {
-        golden("db-leader-follower", "leader-follower.yml");
+        golden("db-leader-follower", json!({}), "leader-follower.yml");
+    }
+
+    #[test]
+    fn manifest_with_every_parameter_is_the_golden_one() {
+        let all = json!({
+            "replication_mode": "semi-sync", "semi_sync_ack_timeout_in_ms": 60_000, "workload": "write-heavy",
+            "default-charset": "utf8mb4", "default-collation": "utf8mb4_unicode_ci",
+            "enable_lower_case_table_names": true, "optimize_for_short_words": true,
+        });
+        golden("db-leader-follower", all, "every-parameter.yml");
     }
 
     #[test]
@@ -186,8 +203,11 @@ mod tests {
         own.replication_mode = Some(ReplicationMode::SemiSync);
         (own.semi_sync_ack_timeout_in_ms, own.lease_ttl_in_ms) = (Some(500), Some(2000));
         let nothing = Parameters::default();
-        let asked =
-            Parameters { replication_mode: Some(ReplicationMode::Async), semi_sync_ack_timeout_in_ms: Some(700) };
+        let asked = Parameters {
+            replication_mode: Some(ReplicationMode::Async),
+            semi_sync_ack_timeout_in_ms: Some(700),
+            ..nothing
+        };
         for (plan, parameters, lease, mode, timeout) in [
             (&plain, nothing, 10_000, "async", None),
             (&plain, asked, 10_000, "async", Some(700)),
@@ -249,7 +269,7 @@ mod tests {
             ("{name: x, instance_groups: [{name: mysql}]}", "`azs` is missing"),
         ] {
             let mut manifest: Value = serde_yaml::from_str(document).unwrap();
-            let complaint = fill(&mut manifest, "n", plan).unwrap_err().to_string();
+            let complaint = fill(&mut manifest, "n", plan, &ServerParameters::default()).unwrap_err().to_string();
             assert!(complaint.contains(words), "{complaint}");
         }
     }

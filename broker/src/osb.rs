@@ -6,11 +6,13 @@
 //! | --- | --- | --- |
 //! | `GET catalog` | | 200 [`Catalog`] |
 //! | `PUT service_instances/:id?accepts_incomplete=true` | [`ProvisionRequest`] | 202 [`Accepted`]; 200 [`Empty`] where it exists already |
-//! | `GET service_instances/:id` | | 200 [`ServiceInstance`] |
+//! | `PATCH service_instances/:id?accepts_incomplete=true` | [`UpdateRequest`] | 202 [`Accepted`]; 200 [`Empty`] where nothing is to be done |
+//! | `GET service_instances/:id` | | 200 [`ServiceInstance`]; 422 while it is updated |
 //! | `DELETE service_instances/:id?accepts_incomplete=true&service_id=&plan_id=` | | 202 [`Accepted`]; 410 where there is none |
 //! | `GET service_instances/:id/last_operation?operation=` | | 200 [`LastOperation`]; 410 after a finished deletion |
 //! | `PUT service_instances/:id/service_bindings/:id` | [`BindRequest`] | 201 [`Binding`]; 200 where it exists already |
 //! | `GET service_instances/:id/service_bindings/:id` | | 200 [`Binding`] |
+//! | `GET service_instances/:id/service_bindings/:id/last_operation` | | 200 [`LastOperation`] |
 //! | `DELETE service_instances/:id/service_bindings/:id?service_id=&plan_id=` | | 200 [`Empty`]; 410 where there is none |
 //!
 //! Everything else is a [`Problem`].
@@ -21,13 +23,15 @@ mod credentials;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use catalog::{Catalog, Plan, Service};
+pub use catalog::{BindingSchemas, Catalog, InputSchema, InstanceSchemas, MaintenanceInfo, Plan, Schemas, Service};
 pub use credentials::Credentials;
 
 /// The header that names the version of the interface: `2.N`.
 pub const VERSION_HEADER: &str = "x-broker-api-version";
 /// The header whose value every answer repeats.
 pub const REQUEST_IDENTITY_HEADER: &str = "x-broker-api-request-identity";
+/// The header that says for whom a platform acts: the platform's name, and a JSON object in base64.
+pub const ORIGINATING_IDENTITY_HEADER: &str = "x-broker-api-originating-identity";
 /// The description that goes with `AsyncRequired`; the Kubernetes client compares the text.
 pub const ASYNC_REQUIRED: &str = "This service plan requires client support for asynchronous service operations.";
 /// The description that goes with `ConcurrencyError`; the Kubernetes client compares the text.
@@ -36,6 +40,14 @@ pub const CONCURRENCY_ERROR: &str =
 
 /// A JSON object whose members are the platform's business.
 pub type Object = Map<String, Value>;
+
+/// The version of a plan that a platform wants. What else it says of it is not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedMaintenance {
+    /// As the catalog writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
 
 /// The body of `PUT /v2/service_instances/:id`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,16 +68,43 @@ pub struct ProvisionRequest {
     pub parameters: Option<Object>,
     /// The version of the plan that the platform wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance_info: Option<Object>,
+    pub maintenance_info: Option<WantedMaintenance>,
+}
+
+/// The body of `PATCH /v2/service_instances/:id`. What is absent or null stays as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateRequest {
+    /// The id of the service offering, which never changes.
+    pub service_id: String,
+    /// The id of the plan that the instance gets, or has already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<String>,
+    /// What the platform knows about the user's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Object>,
+    /// What changes in the user's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Object>,
+    /// The version of the plan that the platform wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_info: Option<WantedMaintenance>,
+    /// What the platform thinks that the instance was; the broker knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_values: Option<Object>,
 }
 
 /// The body of `PUT .../service_bindings/:id`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BindRequest {
-    /// The id of the service offering.
-    pub service_id: String,
+    /// The id of the service offering. It and the plan may be left out where there is a predecessor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_id: Option<String>,
     /// The id of the plan.
-    pub plan_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<String>,
+    /// The binding of the same instance that this one is to take the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor_binding_id: Option<String>,
     /// What the platform knows about the user's place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Object>,
@@ -112,9 +151,12 @@ pub struct LastOperation {
     pub state: State,
     /// A sentence for the user, never empty.
     pub description: String,
-    /// After a failed deletion only: whether the instance still serves.
+    /// After a failed update or deletion only: whether the instance still serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_usable: Option<bool>,
+    /// After a failed update only: whether it may be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_repeatable: Option<bool>,
 }
 
 /// The answer to `GET /v2/service_instances/:id`.
@@ -126,6 +168,9 @@ pub struct ServiceInstance {
     pub plan_id: String,
     /// The user's configuration.
     pub parameters: Object,
+    /// The version of the plan that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_info: Option<MaintenanceInfo>,
 }
 
 /// The answer to `PUT` and `GET` of a binding.
@@ -166,7 +211,12 @@ mod tests {
 
     #[test]
     fn absent_members_are_left_out_of_answers() {
-        let done = LastOperation { state: State::InProgress, description: "going on".into(), instance_usable: None };
+        let done = LastOperation {
+            state: State::InProgress,
+            description: "going on".into(),
+            instance_usable: None,
+            update_repeatable: None,
+        };
         assert_eq!(serde_json::to_string(&done).unwrap(), r#"{"state":"in progress","description":"going on"}"#);
         assert_eq!(serde_json::to_string(&Problem { error: None, description: None }).unwrap(), "{}");
     }

@@ -4,12 +4,15 @@
 
 mod act;
 mod observe;
+mod overview;
+mod place;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +26,7 @@ use crate::lifecycle::{Desired, Step, Wish, next_step};
 use crate::store::instances::{self, Lease};
 use crate::store::operations::{self, Kind, Operation};
 use observe::Memory;
+pub(crate) use overview::Overview;
 
 /// How many operations are worked on at once; more wait for one to end. So few that each gets its turn within its lease,
 /// also from a director that lets every request time out.
@@ -38,7 +42,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// After an error of the state database.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How long the loop rests when nothing is due.
-const REST: Duration = Duration::from_secs(3600);
+const REST: Duration = Duration::from_secs(60);
+/// The same where other brokers write wishes, too: how long one may wait whose own broker has died.
+const SHARED_REST: Duration = Duration::from_secs(2);
 /// How long a deleted instance answers last_operation.
 const TOMBSTONE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -75,7 +81,7 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
 pub(crate) async fn take_over(app: &App) -> anyhow::Result<()> {
     let mut tx = app.store.begin().await?;
     instances::release_all(&mut tx, &app.owner).await?;
-    crate::store::bindings::release_all(&mut tx).await?;
+    crate::store::bindings::release_all(&mut tx, &app.owner).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -85,12 +91,14 @@ async fn start_due(app: &Arc<App>, stop: &CancellationToken, workers: &mut JoinS
     while workers.len() < OPERATIONS_LIMIT {
         let now = Timestamp::now();
         let lease = Lease { owner: &app.owner, until: now.plus(LEASE) };
-        let mut db = app.store.connection().await?;
-        let Some(instance) = instances::claim(&mut db, lease, now).await? else {
-            let due = operations::next_due(&mut db).await?;
-            return Ok(due.map_or(REST, |due| now.until(due).min(REST).max(PAUSE_MIN)));
+        let mut tx = app.store.begin().await?;
+        let Some(instance) = instances::claim(&mut tx, lease, now).await? else {
+            let due = operations::next_due(&mut tx).await?;
+            let rest = if app.store.is_shared() { SHARED_REST } else { REST };
+            return Ok(due.map_or(rest, |due| now.until(due).min(rest).max(PAUSE_MIN)));
         };
-        drop(db);
+        // Whoever starts after the machine has failed begins by letting go what it held.
+        tx.commit_lightly().await.context("claim a service instance")?;
         let span = tracing::info_span!("operation", instance_id = %instance, operation_id = tracing::field::Empty);
         workers.spawn(work(app.clone(), instance, lease.until, stop.clone()).instrument(span));
     }
@@ -131,26 +139,27 @@ async fn work(app: Arc<App>, instance: InstanceId, mut claimed_until: Timestamp,
             }
         }
     };
-    if let Err(error) = let_go(&app, &instance, claimed_until, ended).await {
-        tracing::error!(cause = format!("{error:#}"), "cannot release the instance; the claim ends by itself");
+    if let Err(error) = &ended {
+        tracing::error!(cause = format!("{error:#}"), "an operation stumbled; it is tried again");
+    }
+    while let Err(error) = let_go(&app, &instance, claimed_until, ended.is_err()).await {
+        tracing::error!(cause = format!("{error:#}"), "cannot release the instance; trying again until the claim ends");
+        if stop.is_cancelled() || Timestamp::now() > claimed_until {
+            return;
+        }
+        tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
 }
 
 async fn renew(app: &App, instance: &InstanceId, claimed_until: Timestamp) -> anyhow::Result<Option<Timestamp>> {
     let (lease, until) = (Lease { owner: &app.owner, until: claimed_until }, Timestamp::now().plus(LEASE));
-    let is_ours = instances::renew(&mut *app.store.connection().await?, instance, lease, until).await?;
+    let is_ours = instances::renew(&mut app.store.connection().await?, instance, lease, until).await?;
     Ok(is_ours.then_some(until))
 }
 
-async fn let_go(
-    app: &App,
-    instance: &InstanceId,
-    claimed_until: Timestamp,
-    ended: anyhow::Result<()>,
-) -> anyhow::Result<()> {
+async fn let_go(app: &App, instance: &InstanceId, claimed_until: Timestamp, has_stumbled: bool) -> anyhow::Result<()> {
     let mut db = app.store.connection().await?;
-    if let Err(error) = ended {
-        tracing::error!(cause = format!("{error:#}"), "an operation stumbled; it is tried again");
+    if has_stumbled {
         operations::postpone(&mut db, instance, Timestamp::now().plus(PAUSE_AFTER_ERROR)).await?;
     }
     instances::release(&mut db, instance, Lease { owner: &app.owner, until: claimed_until }).await?;
@@ -161,7 +170,7 @@ async fn let_go(
 
 /// Observe, decide, act.
 async fn turn(app: &App, instance: &InstanceId, claimed_until: Timestamp, memory: &mut Memory) -> anyhow::Result<Turn> {
-    let operation = operations::in_progress(&mut *app.store.connection().await?, instance).await?;
+    let operation = operations::in_progress(&mut app.store.connection().await?, instance).await?;
     let Some(operation) = operation else { return Ok(Turn::Ended) };
     if !memory.is_of(&operation.id) || operation.claimed_until != claimed_until {
         return Ok(Turn::Ended);
@@ -194,7 +203,8 @@ async fn decide(app: &App, operation: &Operation, desired: &Desired, memory: &mu
 
 fn desired(app: &App, operation: &Operation) -> anyhow::Result<Desired> {
     let wish = match operation.kind {
-        Kind::Create => Wish::Create { is_pair: act::plan(app, operation)?.topology.is_pair() },
+        Kind::Create => Wish::Create { is_pair: act::plan(&app.documents(), operation)?.topology.is_pair() },
+        Kind::Update => Wish::Update { is_pair: act::plan(&app.documents(), operation)?.topology.is_pair() },
         Kind::Delete => Wish::Delete,
     };
     let is_overdue = Timestamp::now() > operation.deadline_at;
@@ -205,7 +215,7 @@ fn desired(app: &App, operation: &Operation) -> anyhow::Result<Desired> {
 pub(crate) async fn forget_deleted(app: &App, now: Timestamp) -> anyhow::Result<()> {
     let age = i64::try_from(TOMBSTONE_AGE.as_millis()).unwrap_or(i64::MAX);
     let time = Timestamp(now.0.saturating_sub(age));
-    let forgotten = instances::forget_deleted(&mut *app.store.connection().await?, time).await?;
+    let forgotten = instances::forget_deleted(&mut app.store.connection().await?, time).await?;
     tracing::debug!(forgotten, "old tombstones are forgotten");
     Ok(())
 }

@@ -1,25 +1,21 @@
 //! From the configuration file to a listening server, and to an end in which no request is cut.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum_server::Handle;
-use hyper_util::rt::TokioTimer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::config::Properties;
-use crate::{http, reconciler, witness};
+use crate::{http, reconciler, reload, rotation, witness};
 
-/// How long a client may take to send the head of a request, or keep an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long the witness may take to end.
@@ -28,15 +24,16 @@ const WITNESS_DRAIN: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Serve until SIGTERM or SIGINT.
-pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
+pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
     // The provider is process-wide; nobody else has chosen yet.
     let _ = rustls::crypto::ring::default_provider().install_default();
     raise_file_limit();
-    let config = agent::config::read::<Properties>(config)?;
+    let config = agent::config::read::<Properties>(path)?;
     let address = SocketAddr::new(config.spec.ip, config.properties.port);
+    // Before anything is started: a SIGHUP that nobody listens for ends the process.
+    let mut signals = Signals::listen()?;
     // First of all: whoever has the port is the only one who works with our id.
-    let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
-    listener.set_nonblocking(true).context("prepare the listening socket")?;
+    let listener = http::Listener::bind(address, &config.properties)?;
     let witness = SocketAddr::new(config.spec.ip, config.properties.witness_port);
     let witness = witness::Listener::bind(witness, &config.properties.agent_tls)?;
     let app = Arc::new(App::prepare(config).await?);
@@ -44,14 +41,16 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
 
     let stop = CancellationToken::new();
     let (greeting, forgetting) = (tokio::spawn(greet_director(app.clone())), tokio::spawn(forget(app.clone())));
+    let rotating = tokio::spawn(change_keys(app.clone()));
     let reconciling = tokio::spawn(reconciler::run(app.clone(), stop.clone()));
     let handle = Handle::new();
-    let serving = tokio::spawn(listen(listener, http::router(app.clone()), handle.clone()));
+    let (address, keys) = (listener.address()?, listener.keys());
+    let serving = tokio::spawn(listener.serve(http::router(app.clone()), handle.clone()));
     let witness_handle = Handle::new();
     let witnessing = tokio::spawn(be_witness(app.clone(), witness, witness_handle.clone()));
     tracing::info!(%address, "mysql-broker listens");
 
-    wait_for_signal().await?;
+    signals.wait_for_end(|| reload::reload(path, &app, keys.as_ref())).await;
     tracing::info!("mysql-broker drains");
     handle.graceful_shutdown(Some(DRAIN));
     stop.cancel();
@@ -67,15 +66,9 @@ pub(crate) async fn run(config: &Path) -> anyhow::Result<()> {
     }
     greeting.abort();
     forgetting.abort();
+    rotating.abort();
     app.store.close().await;
     Ok(())
-}
-
-async fn listen(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> anyhow::Result<()> {
-    let mut server = axum_server::from_tcp(listener)?.handle(handle).http1_only();
-    // Without a timer there is no time-out for slow heads.
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    server.serve(router.into_make_service()).await.context("serve the Open Service Broker API")
 }
 
 async fn be_witness(app: Arc<App>, listener: witness::Listener, handle: Handle<SocketAddr>) {
@@ -109,6 +102,12 @@ async fn greet_director(app: Arc<App>) {
     }
 }
 
+async fn change_keys(app: Arc<App>) {
+    if let Err(error) = rotation::run(&app).await {
+        tracing::error!(cause = format!("{error:#}"), "keep the old encryption keys: cannot seal all credentials anew");
+    }
+}
+
 async fn forget(app: Arc<App>) {
     let mut ticks = tokio::time::interval(FORGET_EVERY);
     loop {
@@ -119,12 +118,30 @@ async fn forget(app: Arc<App>) {
     }
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What the outside may say to the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("listen for SIGHUP")?,
+        })
     }
-    Ok(())
+
+    /// Until SIGTERM or SIGINT; SIGHUP on the way.
+    async fn wait_for_end(&mut self, on_hangup: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => on_hangup(),
+            }
+        }
+    }
 }

@@ -1,6 +1,14 @@
 //! The broker as the third voter of its pairs (`agent::quorum` has the rules). One voter for each service instance, under a
 //! lock of its own, so that pairs do not wait for each other. What a voter must not forget is committed to the state database
 //! before the answer leaves; leases are in memory only, and after a restart each voter waits out what it may have granted.
+//!
+//! Several brokers on one database are one witness, whichever of them a pair asks. The record names the run of the broker
+//! that speaks for the voter. Before each answer a broker looks whether that is still itself, and what it writes is written
+//! only if it is (compare-and-swap). Another one that is asked takes over by writing its own name, and is then a voter that
+//! has just started: it gives no epoch away before the longest lease has run out, counted from after its name was written.
+//! A leader counts a lease from when it asked, which was before its broker's look, which was before that name: so every
+//! lease that the broker before has granted, or is about to, has run out by then. Two agents that ask two brokers in turn
+//! take the voter from each other, which costs writes, and delays an election, but lets no two lead.
 
 mod listener;
 mod router;
@@ -11,7 +19,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use agent::quorum::Voter;
+use agent::quorum::{Record, Voter};
+use anyhow::Context;
+use uuid::Uuid;
 
 use crate::store::Store;
 use crate::store::witness_records::{self, Life};
@@ -25,6 +35,8 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Witness {
     store: Store,
+    /// Whom the records name as the one who speaks: this run of the program, or, for a file, nobody else than us.
+    holder: String,
     /// Where the voters' clock begins. No other process has answered for our pairs since.
     origin: Instant,
     seats: Mutex<HashMap<String, Arc<Seat>>>,
@@ -52,7 +64,8 @@ pub(crate) enum Outcome<T> {
 
 impl Witness {
     pub(crate) fn new(store: Store, origin: Instant) -> Witness {
-        Witness { store, origin, seats: Mutex::default() }
+        let holder = if store.is_shared() { Uuid::new_v4().to_string() } else { String::new() };
+        Witness { store, holder, origin, seats: Mutex::default() }
     }
 
     /// Put a question to the voter of the pair whose agents have this name.
@@ -70,6 +83,9 @@ impl Witness {
                     let since = *since;
                     self.read(certificate_name, &seat, &mut state, since).await?;
                 }
+                State::Seated(life, _) if !self.is_ours(life).await? => {
+                    self.read(certificate_name, &seat, &mut state, Duration::ZERO).await?;
+                }
                 State::Seated(..) => {}
             }
             let State::Seated(life, voter) = &mut *state else { return Ok(Outcome::Unknown) };
@@ -83,6 +99,13 @@ impl Witness {
             self.leave(certificate_name, &seat, &mut state);
         }
         anyhow::bail!("the service instance of {certificate_name} comes and goes")
+    }
+
+    /// Whether nobody else may be chosen: one of the two servers goes, and it must not be the leader. Asked before a vote,
+    /// which is given only when the lease of the last leader is over; whoever looks for the leader of the pair after the
+    /// update was recorded finds the one that was chosen before.
+    pub(crate) async fn keeps_leader(&self, certificate_name: &str) -> anyhow::Result<bool> {
+        witness_records::keeps_leader(&mut self.store.connection().await?, certificate_name).await
     }
 
     /// An instance was deleted, or may have been. Always safe: a voter that is read again waits out what it may have granted.
@@ -106,7 +129,11 @@ impl Witness {
         state: &mut State,
         since: Duration,
     ) -> anyhow::Result<()> {
-        let found = witness_records::find(&mut *self.store.connection().await?, certificate_name).await?;
+        let (found, since) = match self.store.is_shared() {
+            // Another broker may have granted something until a moment ago.
+            true => (self.take_over(certificate_name).await?, self.origin.elapsed()),
+            false => (witness_records::find(&mut self.store.connection().await?, certificate_name).await?, since),
+        };
         match found {
             Some((life, record)) => *state = State::Seated(life, Voter::started(record, since)),
             None => self.leave(certificate_name, seat, state),
@@ -114,8 +141,28 @@ impl Witness {
         Ok(())
     }
 
+    async fn take_over(&self, certificate_name: &str) -> anyhow::Result<Option<(Life, Record)>> {
+        let mut tx = self.store.begin().await?;
+        let found = witness_records::find(&mut tx, certificate_name).await?;
+        if let Some((life, _)) = &found {
+            witness_records::hold(&mut tx, life, &self.holder).await?;
+            tx.commit().await.context("take over a witness record")?;
+        }
+        Ok(found)
+    }
+
+    /// No other broker has answered for the pair since this one began to.
+    async fn is_ours(&self, life: &Life) -> anyhow::Result<bool> {
+        if !self.store.is_shared() {
+            return Ok(true);
+        }
+        witness_records::is_held(&mut self.store.connection().await?, life, &self.holder).await
+    }
+
     async fn save(&self, life: &Life, voter: &Voter) -> anyhow::Result<bool> {
-        let is_saved = witness_records::save(&mut *self.store.connection().await?, life, voter.record()).await?;
+        let mut tx = self.store.begin().await?;
+        let is_saved = witness_records::save(&mut tx, life, voter.record(), &self.holder).await?;
+        tx.commit().await.context("write a witness record")?;
         tracing::info!(instance_id = %life.instance, record = ?voter.record(), is_saved, "the witness has agreed");
         Ok(is_saved)
     }

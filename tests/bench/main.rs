@@ -1,6 +1,7 @@
 //! What Tandem costs above the floor: the same work by hand with bare servers (`floor.sh`), measured in turns in one
 //! run, as ratios of medians. Absolute times belong to the machine; ratios are what can be compared.
 
+mod broker;
 mod commits;
 mod floor;
 mod idle;
@@ -27,10 +28,10 @@ use plans::Mode;
 use settings::Settings;
 use table::Row;
 
-/// No part begins after this long, so that the whole ends within a quarter of an hour.
-const BUDGET: Duration = Duration::from_secs(780);
+/// No part begins after this long, so that the whole ends within 20 minutes.
+const BUDGET: Duration = Duration::from_secs(1080);
 
-/// Measure provisioning, planned and unplanned outages, commits, re-seeding and the idle cost.
+/// Measure the broker alone, then provisioning, planned and unplanned outages, commits, re-seeding and the idle cost.
 #[derive(Parser)]
 struct Arguments {
     /// Only these parts.
@@ -56,6 +57,8 @@ struct Arguments {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// The broker alone, on simulated VMs.
+    Broker,
     Provision,
     Switchover,
     /// Not a measurement: every statement of one switchover with its time.
@@ -93,12 +96,25 @@ fn main() -> Result<()> {
 
 async fn bench(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
+    if arguments.wants(Part::Broker, started) {
+        let mut rows = Vec::new();
+        let measured = broker::measure(&mut rows).await;
+        table::print_beside(&rows);
+        measured?;
+    }
+    if arguments.only != [Part::Broker] {
+        beside_the_floor(arguments, started).await?;
+    }
+    println!("\nMeasured in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+async fn beside_the_floor(arguments: &Arguments, started: Instant) -> Result<()> {
     let stack = Stack::start_offering(Wiring::Direct, &plans::all()).await?;
     let mut rows = Vec::new();
     let measured = measure(&stack, arguments, started, &mut rows).await;
     // What was measured before an error counts, too.
     table::print(&rows);
-    println!("\nMeasured in {} s", started.elapsed().as_secs());
     stack.shutdown()?;
     measured
 }
@@ -147,8 +163,7 @@ async fn of_family(
         }
     }
     if wants(Part::Seeding) {
-        let repetitions = arguments.repetitions.div_ceil(2);
-        rows.extend(seeding::measure(stack, &floor, &settings, arguments.megabytes, repetitions).await?);
+        rows.extend(seeding::measure(stack, &floor, &settings, arguments.megabytes, arguments.repetitions).await?);
     }
     Ok(())
 }

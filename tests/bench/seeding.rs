@@ -62,7 +62,7 @@ pub(crate) async fn measure(
     Ok(vec![Row::ratio(&what, &product, &bare, Some(TARGET))])
 }
 
-/// The product writes its copy to the disk before it relies on it, which would write the floor's to the disk, too.
+/// The product writes its copy to the disk before it relies on it. So the floor does as well, and neither writes for the other.
 fn empty_write_cache(floor: &Floor) -> Result<()> {
     let status = Command::new("sync").arg("--file-system").arg(floor.place(0)).status().context("run sync")?;
     ensure!(status.success(), "sync failed: {status}");
@@ -142,7 +142,7 @@ async fn purge(leader: &mut MySqlConnection) -> Result<()> {
     .await
 }
 
-/// Copy, make the copy consistent, start on it, follow.
+/// Copy, make the copy consistent, have it on the disk, start on it, follow.
 async fn by_hand(floor: &Floor) -> Result<Duration> {
     floor.kill(1)?;
     let data = floor.place(1).join("data");
@@ -155,6 +155,7 @@ async fn by_hand(floor: &Floor) -> Result<Duration> {
             None
         }
     };
+    empty_write_cache(floor)?;
     floor.launch(1)?;
     let mut follower = floor.administrator(1).await?;
     if let Some(position) = position {

@@ -48,6 +48,12 @@ impl Row {
         }
     }
 
+    /// Something beside what a peer needs for it, with what is aimed at and whether it is met.
+    pub(crate) fn beside(what: &str, measured: String, peer: &str, target: Option<(String, bool)>) -> Row {
+        let target = target.map_or("-".to_owned(), |(aim, is_met)| format!("{aim} {}", verdict(is_met)));
+        Row { what: what.to_owned(), product: measured, floor: peer.to_owned(), ratio: "-".to_owned(), target }
+    }
+
     /// A size, with the most that it may be.
     pub(crate) fn size(what: &str, resident_mb: f64, cpu_percent: f64, target_mb: Option<f64>) -> Row {
         Row {
@@ -86,6 +92,15 @@ pub(crate) fn print(rows: &[Row]) {
     println!("| what | Tandem | floor | ratio | target |\n| --- | --- | --- | --- | --- |");
     for row in rows {
         println!("| {} | {} | {} | {} | {} |", row.what, row.product, row.floor, row.ratio, row.target);
+    }
+}
+
+/// Print the table of what was measured beside a peer's figures.
+pub(crate) fn print_beside(rows: &[Row]) {
+    println!("\nThe broker on simulated VMs; the peer on another day, on a machine of this size\n");
+    println!("| what | Tandem | peer | target |\n| --- | --- | --- | --- |");
+    for row in rows {
+        println!("| {} | {} | {} | {} |", row.what, row.product, row.floor, row.target);
     }
 }
 

@@ -6,11 +6,12 @@
 //! | `world.rs` | namespaces, networks, VMs, the witness; or a stack |
 //! | `pair.rs` | a pair and its operator |
 //! | `cell.rs`, `schedule.rs`, `promise.rs` | PURE: the matrix, what happens when, and what is promised then |
-//! | `fault.rs`, `story.rs` | one schedule, from a healthy pair to a verdict |
+//! | `fault.rs`, `story.rs`, `look.rs` | one schedule, from a healthy pair to a verdict |
 //! | `matrix.rs` | many schedules, and the table |
 
 mod cell;
 mod fault;
+mod look;
 mod matrix;
 mod pair;
 mod promise;

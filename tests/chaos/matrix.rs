@@ -20,6 +20,8 @@ use crate::story::{self, Report};
 use crate::world::vm::mysql_package;
 use crate::world::wall_clock;
 
+/// Lines of each log that are printed where a promise was not kept.
+const LAST_WORDS: usize = 200;
 /// A pair that could not be played on, or a new one that did not come up, is made anew this often.
 const ATTEMPTS: u32 = 3;
 
@@ -216,7 +218,7 @@ fn line(report: &Report) -> String {
 
 fn print_logs(pair: &Pair) {
     for (name, log) in pair.logs() {
-        println!("--- {name} of pair {} said last:\n{}", pair.number, tail(&log));
+        println!("--- {name} of pair {} said last:\n{}", pair.number, tail(&log, LAST_WORDS));
     }
 }
 

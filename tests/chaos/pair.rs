@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::Client;
-use agent::api::{Command, Receiver, Role, Status, User};
+use agent::api::{Access, Command, Receiver, Role, Status, User};
 use anyhow::{Context, Result, bail};
+use sqlx::mysql::MySqlConnection;
 use tests::eventually;
 use tests::history::Side;
 use tests::mysql::{self, Credentials};
@@ -45,11 +46,7 @@ impl Pair {
         let leader = pair.until_healthy(START_LIMIT).await?;
         // The clients write down under which leadership they wrote.
         let grant = format!("GRANT SELECT ON replication_monitoring.* TO '{}'@'%'", pair.servers[0].username);
-        let mut admin = match &pair.ground {
-            Ground::Network(nodes) => nodes.vm(leader).admin().await?,
-            Ground::Machine(machine) => machine.admin(leader).await?,
-        };
-        mysql::execute(&mut admin, &grant).await?;
+        mysql::execute(&mut pair.admin(leader).await?, &grant).await?;
         Ok(pair)
     }
 
@@ -69,6 +66,14 @@ impl Pair {
         Ok(Pair { number, ground: Ground::Machine(Box::new(machine)), clients, servers, stable })
     }
 
+    /// A session of the agent's own account.
+    pub(crate) async fn admin(&self, side: Side) -> Result<MySqlConnection> {
+        match &self.ground {
+            Ground::Network(nodes) => nodes.vm(side).admin().await,
+            Ground::Machine(machine) => machine.admin(side).await,
+        }
+    }
+
     pub(crate) fn client(&self, side: Side) -> Client {
         self.clients[side.index()].clone()
     }
@@ -85,7 +90,9 @@ impl Pair {
     pub(crate) fn logs(&self) -> Vec<(&'static str, PathBuf)> {
         match &self.ground {
             Ground::Network(nodes) => {
-                vec![("A", nodes.vms[0].log()), ("B", nodes.vms[1].log()), ("witness", nodes.witness.log())]
+                let [a, b] = &nodes.vms;
+                let servers = [("A's server", a.server_log()), ("B's server", b.server_log())];
+                [("A", a.log()), ("B", b.log()), ("witness", nodes.witness.log())].into_iter().chain(servers).collect()
             }
             Ground::Machine(machine) => machine.logs(),
         }
@@ -138,7 +145,11 @@ impl Pair {
     }
 
     async fn make_user(&self) -> Result<()> {
-        let user = User { password: self.servers[0].password.clone(), schema: self.servers[0].name.clone() };
+        let user = User {
+            password: self.servers[0].password.clone(),
+            schema: self.servers[0].name.clone(),
+            access: Access::Full,
+        };
         let name = &self.servers[0].username;
         eventually("the application's user is made", START_LIMIT, async || {
             Ok(Some(self.clients[0].put_user(name, &user).await?))

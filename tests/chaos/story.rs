@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::cell::Errand;
 use crate::fault;
+use crate::look;
 use crate::pair::Pair;
 use crate::promise::{Happened, demanded, may_lose};
 use crate::saved;
@@ -84,6 +85,10 @@ pub(crate) async fn play(pair: &mut Pair, schedule: Schedule) -> Result<Report> 
             let writes = until("writes go on", LIMIT, || clients.acknowledged_at_the_stable_address(now) >= ROWS).await;
             broken.extend(writes.err().map(|cause| format!("the stable address takes no writes: {cause:#}")));
         }
+    }
+    if !broken.is_empty() || matches!(end, End::InPieces(_)) {
+        // Before the clients go: what they wait for is what is looked for.
+        look::print(pair).await;
     }
     let history = clients.finish().await?;
     let is_spent = !matches!(end, End::Whole(_));

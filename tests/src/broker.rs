@@ -131,6 +131,17 @@ impl Broker {
         self.call(Method::PUT, &path, Some(&provision_body(plan))).await
     }
 
+    /// Ask for a change of a service instance: what the body has beside the offering.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn update(&self, instance: &str, changes: &Value) -> Result<Answer> {
+        let mut body = changes.clone();
+        body["service_id"] = SERVICE_ID.into();
+        let path = format!("/v2/service_instances/{instance}?accepts_incomplete=true");
+        self.call(Method::PATCH, &path, Some(&body)).await
+    }
+
     /// Ask for the end of a service instance.
     ///
     /// # Errors

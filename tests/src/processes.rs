@@ -80,6 +80,11 @@ pub fn terminate(pid: i32) {
     signal(pid, Signal::TERM);
 }
 
+/// Have a process read its configuration again.
+pub fn reload(pid: i32) {
+    signal(pid, Signal::HUP);
+}
+
 /// Kill every process of the stack until there is none: supervisors start programs again while their turn has not come.
 ///
 /// # Errors

@@ -65,6 +65,18 @@ impl<'a> Service<'a> {
         Service::provision(stack, DB_LEADER_FOLLOWER).await
     }
 
+    /// Change the instance and wait for it. `plan` is the one that it has then.
+    ///
+    /// # Errors
+    /// The update fails.
+    pub async fn updated(self, plan: &'static str, changes: &serde_json::Value) -> Result<Service<'a>> {
+        let answer = self.stack.broker.update(&self.id(), changes).await?;
+        ensure!(answer.status == 202, "the update was answered with {}: {}", answer.status, answer.body);
+        let end = self.stack.broker.settled(&self.id()).await?;
+        ensure!(end["state"] == "succeeded", "the update ended as {end}");
+        Ok(Service { plan, ..self })
+    }
+
     /// The service instance's id.
     #[must_use]
     pub fn id(&self) -> String {
@@ -94,7 +106,12 @@ impl<'a> Service<'a> {
     /// The broker does not answer with 200.
     pub async fn unbind(&self, binding: &Binding) -> Result<()> {
         let answer = self.stack.broker.unbind(&self.id(), self.plan, &binding.id).await?;
-        ensure!(answer.status == 200, "unbind was answered with {}: {}", answer.status, answer.body);
+        ensure!(
+            answer.status == 200 && answer.body == serde_json::json!({}),
+            "unbind was answered with {}: {}",
+            answer.status,
+            answer.body
+        );
         Ok(())
     }
 

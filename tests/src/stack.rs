@@ -21,6 +21,8 @@ use guard::Guard;
 
 /// The deployment of the broker.
 pub const BROKER_DEPLOYMENT: &str = "mysql-broker";
+/// Lines of a log that are printed where something did not come up.
+const LAST_WORDS: usize = 30;
 /// Time for the broker to answer after its deployment is done.
 const BROKER_LIMIT: Duration = Duration::from_secs(30);
 
@@ -32,6 +34,8 @@ pub enum Wiring {
     Direct,
     /// The broker talks to the director through a [`Proxy`].
     ThroughProxy,
+    /// The broker talks to a director of simulated VMs, which go wrong on demand.
+    Simulated,
 }
 
 /// A running stack.
@@ -79,7 +83,7 @@ impl Stack {
                 Ok(stack)
             }
             Err(cause) => {
-                let log = tail(&directory.join("director.log"));
+                let log = tail(&directory.join("director.log"), LAST_WORDS);
                 drop(guard.map(Guard::finish));
                 Err(cause.context(format!("start a stack; the director's last words:\n{log}")))
             }
@@ -90,17 +94,17 @@ impl Stack {
     ///
     /// # Errors
     /// A program is missing or does not come up. Nothing is left then.
-    pub async fn start_in(directory: &Path) -> Result<Stack> {
+    pub async fn start_in(directory: &Path, wiring: Wiring) -> Result<Stack> {
         std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
         let directory = directory.canonicalize().with_context(|| format!("resolve {}", directory.display()))?;
         let claim = Block::claim()?;
-        match Stack::bring_up(&directory, claim.number, Wiring::Direct, &documents()).await {
+        match Stack::bring_up(&directory, claim.number, wiring, &documents()).await {
             Ok(mut stack) => {
                 stack.claim = Some(claim);
                 Ok(stack)
             }
             Err(cause) => {
-                let log = tail(&directory.join("director.log"));
+                let log = tail(&directory.join("director.log"), LAST_WORDS);
                 guard::remove(&directory)?;
                 Err(cause.context(format!("start a stack; the director's last words:\n{log}")))
             }
@@ -109,7 +113,8 @@ impl Stack {
 
     async fn bring_up(directory: &Path, block: u8, wiring: Wiring, documents: &Path) -> Result<Stack> {
         let programs = programs()?;
-        let host = Host::prepare(directory, &programs, documents, block)?;
+        let cpi = if wiring == Wiring::Simulated { "simulated" } else { "process" };
+        let host = Host::prepare(directory, &programs, documents, block, cpi)?;
         host.spawn()?;
         let director = host.wait().await?;
         let cloud_config =
@@ -118,7 +123,7 @@ impl Stack {
         std::fs::write(&path, cloud_config.replace("BLOCK", &block.to_string())).context("write the cloud config")?;
         director.cli(&["update-cloud-config".as_ref(), path.as_os_str()]).await?.succeeded()?;
         let proxy = match wiring {
-            Wiring::Direct => None,
+            Wiring::Direct | Wiring::Simulated => None,
             Wiring::ThroughProxy => Some(Proxy::start(&director).await?),
         };
         let broker = deploy_broker(directory, &director, proxy.as_ref()).await?;
@@ -178,7 +183,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let Some(guard) = self.guard.take() else { return };
         if std::thread::panicking() {
-            eprintln!("the director's last words:\n{}", tail(&self.directory.join("director.log")));
+            eprintln!("the director's last words:\n{}", tail(&self.directory.join("director.log"), LAST_WORDS));
         }
         if let Err(cause) = guard.finish() {
             eprintln!("{cause:#}");
@@ -210,10 +215,10 @@ pub fn documents() -> PathBuf {
 
 /// The end of a log file.
 #[must_use]
-pub fn tail(path: &Path) -> String {
+pub fn tail(path: &Path, lines: usize) -> String {
     let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
+    let said: Vec<&str> = text.lines().collect();
+    said[said.len().saturating_sub(lines)..].join("\n")
 }
 
 async fn deploy_broker(directory: &Path, director: &Director, proxy: Option<&Proxy>) -> Result<Broker> {

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tests::processes::{self, Process};
-use tests::stack::{self, guard};
+use tests::stack::{self, Wiring, guard};
 use tests::{Stack, director};
 
 /// A director and a broker on this machine.
@@ -24,6 +24,9 @@ enum Command {
         /// The directory that will hold everything.
         #[arg(long, default_value = ".run")]
         dir: PathBuf,
+        /// What a VM with a MySQL server is made of.
+        #[arg(long, value_enum, default_value_t)]
+        cpi: Cpi,
     },
     /// Remove a stack that was left running, with everything that it made.
     Down {
@@ -40,15 +43,24 @@ enum Command {
     },
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Cpi {
+    /// Of processes: a real server.
+    #[default]
+    Process,
+    /// Of nothing: a fake IaaS for tests of brokers, with faults on demand.
+    Simulated,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Up { dir } => tokio::runtime::Runtime::new().context("make a runtime")?.block_on(up(&dir)),
+        Command::Up { dir, cpi } => tokio::runtime::Runtime::new().context("make a runtime")?.block_on(up(&dir, cpi)),
         Command::Down { dir } => down(&dir),
         Command::Guard { dir } => guard::run(&dir),
     }
 }
 
-async fn up(directory: &Path) -> Result<()> {
+async fn up(directory: &Path, cpi: Cpi) -> Result<()> {
     if let Ok(running) = directory.canonicalize() {
         if !processes::of_stack(&running).is_empty() {
             println!("The stack in {} is already up; `make down` removes it.", running.display());
@@ -57,10 +69,19 @@ async fn up(directory: &Path) -> Result<()> {
         guard::remove(&running).context("remove what a broken stack left")?;
     }
     println!("Starting a director and, deployed by it, a broker ...");
-    let stack = Stack::start_in(directory).await?;
+    let wiring = match cpi {
+        Cpi::Process => Wiring::Direct,
+        Cpi::Simulated => Wiring::Simulated,
+    };
+    let stack = Stack::start_in(directory, wiring).await?;
     let environment = environment(&stack)?;
     director::write_secret(&stack.directory().join("env"), &environment)?;
     print!("{}", guide(&stack));
+    if cpi == Cpi::Simulated {
+        println!(
+            "The MySQL servers are simulated. Faults and counts: see \"A fake IaaS for your tests\" in README.md."
+        );
+    }
     stack.leave();
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! The broker dies at every step of a provision and of a deprovision, and a director hangs on one of two instances. The
+//! The broker dies at every step of a provision, of a change of plan and of a deprovision, and a director hangs on one of two instances. The
 //! steps are the broker's own requests, so a new step is tested without a change here.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use tests::broker::{self, DB_LEADER_FOLLOWER, DB_SINGLE};
 use tests::processes;
 use tests::proxy::{Hold, Proxy, Seen, Side, Which};
 use tests::stack::Wiring;
+use tests::steps::{Step, hold, kills_of};
 use tests::wait::until;
 use tests::{Stack, eventually};
 use tokio::sync::{MutexGuard, OnceCell};
@@ -26,50 +26,6 @@ async fn stack() -> Result<(&'static Stack, MutexGuard<'static, ()>)> {
 
 fn proxy(stack: &Stack) -> Result<&Proxy> {
     stack.proxy.as_ref().context("the stack has no proxy")
-}
-
-/// A point in an operation: a request of this shape, after that one changed something.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Step {
-    after: String,
-    shape: String,
-}
-
-/// Names the step of each request that goes by.
-#[derive(Default)]
-struct Steps(Mutex<String>);
-
-impl Steps {
-    fn name(&self, seen: &Seen) -> Step {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = Step { after: last.clone(), shape: seen.shape() };
-        if seen.method != "GET" {
-            last.clone_from(&step.shape);
-        }
-        step
-    }
-}
-
-/// The steps of what was seen, in order, each once, with the sides on which the broker is to die: a lost answer is the
-/// hard case; a request that never arrived is another one only where it changes something.
-fn kills_of(seen: &[Seen]) -> Vec<(Step, Side)> {
-    let steps = Steps::default();
-    let mut found: BTreeMap<(Step, Side), usize> = BTreeMap::new();
-    for (at, seen) in seen.iter().enumerate() {
-        let step = steps.name(seen);
-        if seen.method != "GET" {
-            found.entry((step.clone(), Side::Before)).or_insert(at);
-        }
-        found.entry((step, Side::After)).or_insert(at);
-    }
-    let mut kills: Vec<_> = found.into_iter().collect();
-    kills.sort_by_key(|((_, side), at)| (*at, *side));
-    kills.into_iter().map(|(kill, _)| kill).collect()
-}
-
-fn hold(proxy: &Proxy, step: &Step, side: Side) -> Hold {
-    let (steps, step) = (Steps::default(), step.clone());
-    proxy.hold(side, Which::First, move |seen| steps.name(seen) == step)
 }
 
 /// Kill the broker once the step is held. False where the operation ends without coming by.
@@ -132,6 +88,23 @@ async fn provision_with_a_kill(stack: &Stack, plan: &'static str, id: &str, kill
     Ok(was_killed)
 }
 
+/// The change of a single server to a pair, which has every step that an update can have.
+async fn update_with_a_kill(stack: &Stack, id: &str, kill: &(Step, Side)) -> Result<bool> {
+    let hold = hold(proxy(stack)?, &kill.0, kill.1);
+    stack.broker.update(id, &json!({"plan_id": DB_LEADER_FOLLOWER})).await?;
+    let was_killed = kill_at(stack, id, hold).await?;
+    let end = stack.broker.settled(id).await.with_context(|| format!("killed at {kill:?}"))?;
+    ensure!(end["state"] == "succeeded", "killed at {kill:?}, the update ended as {end}");
+    let deployment = broker::deployment_of(id);
+    for (description, expected) in [("create deployment", 2), ("run errand configure-leader-follower", 1)] {
+        let count = done(stack, &deployment, description).await?;
+        ensure!(count == expected, "killed at {kill:?}, the broker did `{description}` {count} times, not {expected}");
+    }
+    let now = stack.broker.get(&format!("/v2/service_instances/{id}")).await?;
+    ensure!(now.body["plan_id"] == DB_LEADER_FOLLOWER, "killed at {kill:?}, the instance is {}", now.body);
+    Ok(was_killed)
+}
+
 async fn deprovision_with_a_kill(stack: &Stack, plan: &'static str, id: &str, kill: &(Step, Side)) -> Result<bool> {
     let hold = hold(proxy(stack)?, &kill.0, kill.1);
     stack.broker.deprovision(id, plan).await?;
@@ -173,6 +146,30 @@ async fn a_broker_killed_at_any_step_ends_what_it_began_exactly_once() -> Result
     }
 
     ensure!(kills >= 8, "only {kills} steps were found in {creates:?} {pairs:?}");
+    assert_eq!(stack.director.deployments().await?, ["mysql-broker"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_killed_at_any_step_of_a_change_of_plan_ends_it_exactly_once() -> Result<()> {
+    let (stack, _turn) = stack().await?;
+    let id = broker::new_id();
+    stack.broker.provisioned(&id, DB_SINGLE).await?;
+    let start = proxy(stack)?.seen().len();
+    stack.broker.update(&id, &json!({"plan_id": DB_LEADER_FOLLOWER})).await?;
+    ensure!(stack.broker.settled(&id).await?["state"] == "succeeded", "the undisturbed update failed");
+    let steps = kills_of(&proxy(stack)?.seen()[start..]);
+    stack.broker.deprovisioned(&id, DB_LEADER_FOLLOWER).await?;
+    let mut kills = 0;
+
+    for kill in &steps {
+        let id = broker::new_id();
+        stack.broker.provisioned(&id, DB_SINGLE).await?;
+        kills += u32::from(update_with_a_kill(stack, &id, kill).await?);
+        stack.broker.deprovisioned(&id, DB_LEADER_FOLLOWER).await?;
+    }
+
+    ensure!(kills >= 5, "only {kills} steps were found in {steps:?}");
     assert_eq!(stack.director.deployments().await?, ["mysql-broker"]);
     Ok(())
 }

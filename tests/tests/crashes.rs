@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tests::broker::{DB_LEADER_FOLLOWER, DB_SINGLE};
 use tests::director::Instance;
 use tests::processes::{self, Process};
 use tests::service::Pair;
@@ -29,6 +31,15 @@ fn process(stack: &Stack, instance: &Instance, program: &str) -> Result<Process>
     let cid = instance.cid.as_deref().context("an instance without a VM")?;
     let found = processes::of_vm(stack.directory(), cid).into_iter().find(|process| process.program == program);
     found.with_context(|| format!("{program} does not run on {}", instance.slug()))
+}
+
+/// A whole VM, its supervisor first.
+fn kill_vm(stack: &Stack, instance: &Instance) -> Result<()> {
+    let cid = instance.cid.as_deref().context("no VM")?;
+    let mut victims = processes::of_vm(stack.directory(), cid);
+    victims.sort_by_key(|process| process.program != "tandem-director");
+    victims.iter().for_each(|process| processes::kill(process.pid));
+    Ok(())
 }
 
 #[tokio::test]
@@ -111,12 +122,9 @@ async fn a_killed_leader_loses_only_its_newest_rows_and_comes_back_as_follower()
     let Pair { leader: old, follower: new } = service.pair().await?;
     let writer = Writer::start(&user, PAUSE).await?;
     writer.goes_on(200, LIMIT).await?;
-    let cid = old.cid.as_deref().context("no VM")?;
-    let mut victims = processes::of_vm(stack.directory(), cid);
-    victims.sort_by_key(|process| process.program != "tandem-director");
 
     let killed_at = Instant::now();
-    victims.iter().for_each(|process| processes::kill(process.pid));
+    kill_vm(stack, &old)?;
     service.errand("make-leader", &new).await?.succeeded()?;
     writer.goes_on(100, LIMIT).await?;
     let arguments = ["-d", &service.deployment(), "recreate", "--no-converge", "--fix", &old.slug()].map(str::to_owned);
@@ -131,5 +139,37 @@ async fn a_killed_leader_loses_only_its_newest_rows_and_comes_back_as_follower()
     let lost: Vec<u64> = record.promised().difference(&kept).copied().collect();
     let before: Vec<u64> = record.acknowledged.iter().filter(|(_, at)| *at <= killed_at).map(|(row, _)| *row).collect();
     ensure!(before.ends_with(&lost), "lost rows are not the newest of the killed leader: {lost:?}");
+    service.delete().await
+}
+
+#[tokio::test]
+async fn a_pair_whose_follower_is_lost_becomes_one_server_with_every_row() -> Result<()> {
+    let service = Service::pair_on(stack().await?).await?;
+    shrinks_without_its_follower(service).await
+}
+
+#[tokio::test]
+async fn a_pair_whose_commits_wait_for_a_lost_follower_becomes_one_server_with_every_row() -> Result<()> {
+    let service = Service::pair_on(stack().await?).await?;
+    let in_sync = json!({"parameters": {"replication_mode": "semi-sync"}});
+    shrinks_without_its_follower(service.updated(DB_LEADER_FOLLOWER, &in_sync).await?).await
+}
+
+async fn shrinks_without_its_follower(service: Service<'_>) -> Result<()> {
+    let user = service.bind().await?.credentials;
+    let Pair { leader, follower } = service.pair().await?;
+    let writer = Writer::start(&user, PAUSE).await?;
+    writer.goes_on(100, LIMIT).await?;
+    kill_vm(service.stack, &follower)?;
+
+    let service = service.updated(DB_SINGLE, &json!({"plan_id": DB_SINGLE})).await?;
+
+    let left: Vec<_> = service.instances().await?.into_iter().map(|instance| instance.id).collect();
+    assert_eq!(left, [leader.id.as_str()]);
+    writer.goes_on(100, LIMIT).await?;
+    let record = writer.finish().await?;
+    let kept = mysql::numbers(&mut user.connect().await?).await?;
+    let lost: Vec<_> = record.promised().difference(&kept).copied().collect();
+    assert_eq!(lost, Vec::<u64>::new());
     service.delete().await
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use tests::broker::{self, DB_LEADER_FOLLOWER, DB_SINGLE, provision_body};
 use tests::stack::Wiring;
 use tests::wait::until;
@@ -11,6 +12,8 @@ use tokio::sync::OnceCell;
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 const LIMIT: Duration = Duration::from_secs(30);
+/// So many requests at once.
+const MANY: usize = 50;
 /// What a server answers to a write while it is read-only.
 const READ_ONLY: Option<u16> = Some(1290);
 
@@ -153,20 +156,48 @@ async fn two_instances_are_provisioned_at_the_same_time() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_provision_is_the_same_or_refused() -> Result<()> {
+async fn fifty_identical_provisions_at_once_make_one_instance_that_is_bound_when_it_is_ready() -> Result<()> {
     let stack = stack().await?;
-    let id = broker::new_id();
-    let first = stack.broker.provision(&id, DB_SINGLE).await?;
+    let (id, binding) = (broker::new_id(), broker::new_id());
 
-    let same = stack.broker.provision(&id, DB_SINGLE).await?;
+    let answers = try_join_all((0..MANY).map(|_| stack.broker.provision(&id, DB_SINGLE))).await?;
     let other = stack.broker.provision(&id, DB_LEADER_FOLLOWER).await?;
+    let early = stack.broker.bind(&id, DB_SINGLE, &binding).await?;
+    let end = stack.broker.settled(&id).await?;
 
-    assert_eq!((first.status, same.status, other.status), (202, 202, 409));
-    assert_eq!(first.body["operation"], same.body["operation"]);
-    assert_eq!(stack.broker.settled(&id).await?["state"], "succeeded");
+    assert!(answers.iter().all(|answer| answer.status == 202 && answer.body == answers[0].body), "{answers:?}");
+    assert_eq!((other.status, early.status, &early.body["error"]), (409, 422, &"ConcurrencyError".into()));
+    assert_eq!(end["state"], "succeeded");
+    let deployment = broker::deployment_of(&id);
+    let tasks = stack.director.get(&format!("/tasks?deployment={deployment}&limit=100&verbose=1")).await?;
+    let is_creation = |task: &&serde_json::Value| task["description"] == "create deployment";
+    assert_eq!(tasks.as_array().into_iter().flatten().filter(is_creation).count(), 1, "{tasks}");
     assert_eq!(stack.broker.provision(&id, DB_SINGLE).await?.status, 200);
     assert_eq!(stack.broker.get(&format!("/v2/service_instances/{id}")).await?.body["plan_id"], DB_SINGLE);
+    assert_eq!(stack.broker.bind(&id, DB_SINGLE, &binding).await?.status, 201);
     stack.broker.deprovisioned(&id, DB_SINGLE).await
+}
+
+#[tokio::test]
+async fn a_deletion_during_the_creation_halts_it_and_leaves_no_server() -> Result<()> {
+    let (stack, id) = (stack().await?, broker::new_id());
+    let deployment = broker::deployment_of(&id);
+    assert_eq!(stack.broker.provision(&id, DB_SINGLE).await?.status, 202);
+    eventually("the director makes the server", LIMIT, async || {
+        let tasks = stack.director.get(&format!("/tasks?deployment={deployment}&state=processing&verbose=1")).await?;
+        Ok(tasks.as_array().is_some_and(|tasks| !tasks.is_empty()).then_some(()))
+    })
+    .await?;
+
+    let answers = try_join_all((0..MANY).map(|_| stack.broker.deprovision(&id, DB_SINGLE))).await?;
+    let end = stack.broker.settled(&id).await?;
+
+    assert!(answers.iter().all(|answer| answer.status == 202 && answer.body == answers[0].body), "{answers:?}");
+    ensure!(end["state"] == "gone" || end["state"] == "succeeded", "{end}");
+    assert!(!stack.director.deployments().await?.contains(&deployment));
+    let left = stack.director.get(&format!("/tasks?deployment={deployment}&state=queued,processing&verbose=1")).await?;
+    assert_eq!(left, serde_json::json!([]), "nothing is made or removed any more");
+    Ok(())
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod ladder;
 
 use std::time::Duration;
 
+use agent::api::Activity;
 use anyhow::{Context, Result, bail};
 use tokio::time::timeout;
 
@@ -30,20 +31,54 @@ pub(super) async fn demote(agent: &Agent, whose_turn: Turn) -> Result<Vec<String
         Ok(()) => cut_all(agent).await,
         Err(error) => Err(error),
     };
-    match closed {
-        Ok(()) => {}
-        Err(error) => {
-            let measure = format!("Killed the server, which starts again read-only: {}", sentence(&error));
-            tracing::error!("{measure}");
-            agent.mysqld.kill().await.context("kill the server that did not turn read-only")?;
-            agent.leadership.closed();
-            measures.push(measure);
-        }
+    if let Err(error) = closed {
+        measures.push(kill(agent, &error).await?);
     }
     if let Some(release) = agent.leadership.lay_down(whose_turn)? {
         leadership::release_to_others(agent, &release).await;
     }
     Ok(measures)
+}
+
+/// Says what was done.
+async fn kill(agent: &Agent, cause: &anyhow::Error) -> Result<String> {
+    let measure = format!("Killed the server, which starts again read-only: {}", sentence(cause));
+    tracing::error!("{measure}");
+    agent.mysqld.kill().await.context("kill the server that did not turn read-only")?;
+    agent.leadership.closed();
+    Ok(measure)
+}
+
+/// Make this server read-only, which ends whatever its sessions wait for, and leave the rest to recovery: the server that still
+/// leads is opened again. Not beside a command that runs, which may have changed what this was for; says whether it was done.
+pub(crate) async fn reopen(agent: &Agent, why: &str) -> bool {
+    let Ok(_raised) = agent.busy.raise(Activity::Recovery) else { return false };
+    tracing::error!("{why}: this server turns read-only and opens again");
+    let ended = match end_writes(agent).await {
+        Ok(true) => match agent.database.let_go_of_dead_followers().await {
+            Ok(()) => Ok(()),
+            Err(error) => kill(agent, &error).await.map(drop),
+        },
+        // Elsewhere commits would be let go whose clients are still there to be told.
+        ended => ended.map(drop),
+    };
+    if let Err(error) = ended {
+        tracing::error!("{}", sentence(&error));
+    }
+    agent.leadership.changed.notify_waiters();
+    true
+}
+
+/// Make this server read-only, or kill it. It stays what it is, and is opened again when it leads. Says whether it was closed
+/// here, and by its own statement.
+pub(crate) async fn end_writes(agent: &Agent) -> Result<bool> {
+    let _closing = agent.closing.begin();
+    match close(agent).await {
+        Ok(()) => Ok(true),
+        // Not when its lease has ended meanwhile.
+        Err(error) if agent.leadership.is_open() => kill(agent, &error).await.map(|_| false),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Make this server read-only. The caller decides what becomes of one that does not.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent::api::{Position, Receiver};
 use anyhow::{Context, Result, ensure};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::promotion::apply_relay_log;
 use super::{LOOK_AGAIN, SAY_AGAIN};
@@ -15,6 +15,9 @@ use crate::report::Report;
 use crate::salvage;
 use crate::seed;
 use crate::topology::{self, Catchup, Channel, Peer, Refusal, Server};
+
+/// A backup of a server that leads no more ends when the one who asked for it has gone away.
+const BACKUP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Replicate from the leader, with its data copied first where this server cannot go on from its own.
 pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Result<()> {
@@ -45,7 +48,13 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
             seed::copy_from_leader(agent, &leading, report).await?;
         }
     }
+    // MariaDB keeps where replication stands in a table; to set that beside a backup of this server ends with each waiting for
+    // the other, and the server hangs.
+    let no_backup = timeout(BACKUP_LIMIT, agent.backups.acquire()).await;
+    let no_backup =
+        no_backup.context("a backup of this server is running, and it cannot follow before that has ended")?;
     agent.database.replicate_from(leader, &peer.replication_password).await?;
+    drop(no_backup);
     agent.leadership.has_followed()?;
     match wait_until_healthy(agent, report).await? {
         None => Ok(()),

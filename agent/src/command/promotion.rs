@@ -18,6 +18,8 @@ use crate::mysql::Commits;
 use crate::report::{Report, sentence};
 use crate::topology::{Observed, Peer, Refusal, Server};
 
+/// On a small machine what follows a promotion would take the processor from the applications that have waited for it.
+const APPLICATIONS_FIRST: Duration = Duration::from_millis(50);
 /// The longest that a leader may wait for its follower before it gives a hand-over up.
 const PREPARE_LIMIT: Duration = Duration::from_secs(8);
 
@@ -163,6 +165,8 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     open_as_leader(&agent).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
+        tokio::time::sleep(APPLICATIONS_FIRST).await;
+        settling.leadership.changed.notify_waiters();
         let settled = async {
             settling.database.start_events().await?;
             match succession {
@@ -195,10 +199,11 @@ async fn apply(agent: &Agent, position: &Position) -> Result<()> {
 pub(crate) async fn open(agent: &Agent) -> Result<()> {
     leadership::lease_for_opening(agent).await?;
     open_as_leader(agent).await?;
+    agent.leadership.changed.notify_waiters();
     agent.database.start_events().await
 }
 
-/// The guard knows the end of the lease before the server is writable.
+/// The guard knows the end of the lease before the server is writable. The caller tells the others of the new leader.
 pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
     let _nobody_closes = agent.leadership.gate.lock().await;
     let epoch = agent.leadership.begin_opening()?;
@@ -217,8 +222,6 @@ pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
         agent.leadership.closed();
         return Err(error);
     }
-    // The others learn of the new leader.
-    agent.leadership.changed.notify_waiters();
     Ok(())
 }
 

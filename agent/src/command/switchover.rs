@@ -80,18 +80,19 @@ async fn caught_up(agent: &Agent) -> Result<Ticket> {
 }
 
 async fn promote_follower(agent: &Agent, right: &Ticket) -> Result<()> {
-    let gtid = agent.database.position().await?;
+    // The server answers while this agent writes to the disk.
+    let consent = async { agent.leadership.hand_over(&right.instance) };
+    let (gtid, epoch) = tokio::try_join!(agent.database.position(), consent)?;
     let position = Position { gtid, timeout_ms: PROMOTION_LIMIT_MS };
-    let epoch = agent.leadership.hand_over(&right.instance)?;
     let promotion = Promotion { ticket: right.ticket, epoch, position };
     let client = &agent.pair()?.client;
-    let promoted = tokio::time::timeout(ANSWER_LIMIT, client.promote(&promotion));
-    // Sessions of this server can write nothing any more; cutting them makes the applications move.
-    let (promoted, cut) = tokio::join!(promoted, agent.database.cut_sessions());
-    if let Err(error) = cut {
+    let promoted = tokio::time::timeout(ANSWER_LIMIT, client.promote(&promotion)).await;
+    promoted.context("the follower did not answer in time")??;
+    // Sessions of this server can write nothing any more; cutting them makes the applications move. Not before they have where
+    // to: all would connect in the outage, and here again.
+    if let Err(error) = agent.database.cut_sessions().await {
         tracing::warn!("sessions of the applications are left on the read-only server: {}", sentence(&error));
     }
-    promoted.context("the follower did not answer in time")??;
     Ok(())
 }
 
@@ -147,11 +148,11 @@ async fn reopen(agent: &Agent, cause: &anyhow::Error) -> Result<()> {
 async fn wait_until_settled(agent: &Agent) -> Result<()> {
     let waiting = Waiting::new(SETTLE_LIMIT);
     while waiting.go_on() {
+        tokio::time::sleep(LOOK_AGAIN).await;
         let leader = agent.peer_server().await?;
         if leader.channel.is_none() && leader.busy.is_none() {
             return Ok(());
         }
-        tokio::time::sleep(LOOK_AGAIN / 5).await;
     }
     bail!("the new leader still replicates from this server; run configure-leader-follower")
 }

@@ -69,14 +69,20 @@ pub(crate) async fn close_now(agent: &Agent) {
     let limit = (agent.leadership.lease / 10).max(Duration::from_millis(200));
     let end = Instant::now() + limit;
     // Until its guard knows it: who opened the server in between would be taken for closed, and lose its guard.
-    let Ok(nobody_opens) = timeout_at(end, agent.leadership.gate.lock()).await else {
-        // Whoever has it loses the server, and says so.
-        tracing::error!("the server is being opened or closed for more than {} ms and is killed", limit.as_millis());
+    let alone = async {
+        let no_user_is_made = agent.users.write().await;
+        (no_user_is_made, agent.leadership.gate.lock().await)
+    };
+    let Ok(alone) = timeout_at(end, alone).await else {
+        // Whoever has one of them loses the server, and says so.
+        tracing::error!(
+            "the server is being opened, closed or given a user for more than {} ms and is killed",
+            limit.as_millis()
+        );
         let _ = agent.mysqld.kill().await.inspect_err(|error| tracing::error!("{}", sentence(error)));
         return;
     };
     let closed = timeout_at(end, async {
-        let _no_user_is_made = agent.users.write().await;
         let writers = agent.database.writers_through_read_only().await?;
         let closing = agent.database.close().await?;
         agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
@@ -93,7 +99,7 @@ pub(crate) async fn close_now(agent: &Agent) {
     if let Err(error) = agent.mysqld.forbid_writes().await {
         tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
     }
-    drop(nobody_opens);
+    drop(alone);
     if let Ok(Err(error)) = timeout(CUT_LIMIT, agent.database.cut_sessions()).await {
         tracing::warn!("sessions of the applications are left on the read-only server: {}", sentence(&error));
     }

@@ -197,16 +197,13 @@ impl Family {
         }
     }
 
-    pub(super) async fn put_user(
-        self,
-        connection: &mut Connection,
-        name: &str,
-        password: &str,
-        schema: &str,
-    ) -> Result<bool> {
+    /// How a statement gives a user its password. Statements lie in the binary log of both servers, and in every backup; the
+    /// password itself must not.
+    pub(super) fn identified_by(self, password: &str) -> String {
         match self {
-            Family::MariaDb => mariadb::put_user(connection, name, password, schema).await,
-            Family::MySql => mysql8::put_user(connection, name, password, schema).await,
+            Family::MariaDb => mariadb::identified_by(password),
+            // The server writes a hash into its binary log.
+            Family::MySql => format!("IDENTIFIED BY {}", statements::literal(password)),
         }
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::statements::{
-    code, forget_replication, grant_schema, identifier, literal, run, start_replication, stop_replication, value,
+    INIT_FILE, code, forget_replication, literal, run, start_replication, stop_replication, value,
 };
 use super::{ADMIN, Connection, OPERATOR, REPLICATION};
 use crate::gtid::History;
@@ -23,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// See [`super::Family::init_file`].
 pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>, copied: Option<&History>) -> String {
-    let mut text = String::from("SET SESSION sql_log_bin=0;\n");
+    let mut text = String::from(INIT_FILE);
     text.push_str("DELETE FROM mysql.global_priv WHERE User IN ('', 'root', 'mysql');\n");
     text.push_str("DELETE FROM mysql.proxies_priv;\nFLUSH PRIVILEGES;\n");
     let mut account = |user: &str, host: &str, password: &Secret, privileges: &str, options: &str| {
@@ -103,21 +103,12 @@ pub(super) async fn wait_until_applied(connection: &mut Connection, position: &s
     Ok(value(connection, &query).await? == "0")
 }
 
-pub(super) async fn put_user(connection: &mut Connection, name: &str, password: &str, schema: &str) -> Result<bool> {
-    let count = format!("SELECT COUNT(*) FROM mysql.global_priv WHERE User={} AND Host='%'", literal(name));
-    let is_new = value(connection, &count).await? == "0";
-    let (user, password) = (literal(name), literal(&password_hash(password)));
-    run(connection, &format!("CREATE DATABASE IF NOT EXISTS {}", identifier(schema))).await?;
-    run(connection, &format!("CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY PASSWORD {password}")).await?;
-    if !is_new {
-        run(connection, &format!("ALTER USER {user}@'%' IDENTIFIED BY PASSWORD {password}")).await?;
-    }
-    grant_schema(connection, &user, schema).await?;
-    Ok(is_new)
+/// As a hash, since the server writes the statement into its binary log as it is.
+pub(super) fn identified_by(password: &str) -> String {
+    format!("IDENTIFIED BY PASSWORD {}", literal(&password_hash(password)))
 }
 
-/// What the server would store (`mysql_native_password`). Statements lie in the binary log of both servers, and in every
-/// backup; the password itself must not.
+/// What the server would store (`mysql_native_password`).
 fn password_hash(password: &str) -> String {
     let once = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
     let twice = digest(&SHA1_FOR_LEGACY_USE_ONLY, once.as_ref());
@@ -140,7 +131,7 @@ mod tests {
 
         let file = init_file(&secret("a"), Some(&secret("r")), Some(&"0-1-4,0-2-5".parse().unwrap()));
 
-        assert!(file.starts_with("SET SESSION sql_log_bin=0;\nDELETE FROM mysql.global_priv"));
+        assert!(file.starts_with("SET SESSION sql_log_bin=0;\nSET NAMES utf8mb4;\nDELETE FROM mysql.global_priv"));
         assert!(file.contains("GRANT REPLICATION SLAVE ON *.* TO 'replication'@'%'"));
         assert!(file.contains("SET GLOBAL gtid_binlog_state='0-1-4,0-2-5';"));
         assert!(!init_file(&secret("a"), None, None).contains("replication"));

@@ -22,35 +22,28 @@ const BAD_DATABASE: u16 = 1049;
 const NO_SUCH_TABLE: u16 = 1146;
 const READ_ONLY: u16 = 1290;
 
-/// The reference's table and an epoch. `timestamp` is what its dashboards read.
-const MAKE_HEARTBEAT: [&str; 2] = [
+/// Made before the first leader is opened, so that nobody makes a table on a server that turns read-only, or whose commits wait.
+/// The heartbeat is the reference's table and an epoch; `timestamp` is what its dashboards read. Where there is a table of the
+/// leadership, there are all.
+const MAKE_TABLES: [&str; 5] = [
     "CREATE DATABASE IF NOT EXISTS replication_monitoring",
     "CREATE TABLE IF NOT EXISTS replication_monitoring.heartbeat (server_id INT UNSIGNED NOT NULL PRIMARY KEY, \
      ts TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL DEFAULT 0, \
      `timestamp` TIMESTAMP AS (ts) VIRTUAL) ENGINE=InnoDB",
-];
-
-/// Made before the first leader is opened, so that nobody makes a table on a server that turns read-only.
-const MAKE_LEADERSHIP: [&str; 3] = [
-    "CREATE DATABASE IF NOT EXISTS replication_monitoring",
-    "CREATE TABLE IF NOT EXISTS replication_monitoring.leadership (epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
-     leader VARCHAR(255) NOT NULL, since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE=InnoDB",
     "CREATE TABLE IF NOT EXISTS replication_monitoring.failovers (`at` DATETIME(6) NOT NULL, \
      epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, `from` VARCHAR(255) NOT NULL, `to` VARCHAR(255) NOT NULL, \
      kind VARCHAR(16) NOT NULL, why TEXT NOT NULL) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS replication_monitoring.sync_changes (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+     at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL, what VARCHAR(16) NOT NULL, \
+     why VARCHAR(255) NOT NULL) ENGINE=InnoDB",
+    "CREATE TABLE IF NOT EXISTS replication_monitoring.leadership (epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
+     leader VARCHAR(255) NOT NULL, since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)) ENGINE=InnoDB",
 ];
 
 /// How long ago each failover was that nobody asked for, behind the last one that somebody did.
 const FAILOVERS: &str = "SELECT CAST(TIMESTAMPDIFF(SECOND, `at`, UTC_TIMESTAMP(6)) AS CHAR) \
      FROM replication_monitoring.failovers WHERE kind='automatic' AND `at` > UTC_TIMESTAMP(6) - INTERVAL 1 DAY \
      AND epoch > (SELECT COALESCE(MAX(epoch), 0) FROM replication_monitoring.failovers WHERE kind<>'automatic')";
-
-const MAKE_SYNC_CHANGES: [&str; 2] = [
-    "CREATE DATABASE IF NOT EXISTS replication_monitoring",
-    "CREATE TABLE IF NOT EXISTS replication_monitoring.sync_changes (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-     at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL, what VARCHAR(16) NOT NULL, \
-     why VARCHAR(255) NOT NULL) ENGINE=InnoDB",
-];
 
 /// What a command did with the wait for the follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +67,6 @@ const AGE: &str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) - UNIX_TIMESTAMP(ts) AS CH
 
 /// A heartbeat that waits for a lock gives up before the next one is due.
 const PREPARE: &str = "SET SESSION lock_wait_timeout=1, innodb_lock_wait_timeout=1";
-
-/// How an attempt to write a heartbeat ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beat {
-    Written,
-    /// Nothing was written: the server is read-only.
-    ReadOnly,
-    /// Nothing was written: the table is not there.
-    NoTable,
-}
 
 /// A promotion of a follower.
 pub(crate) struct FailoverRow {
@@ -110,17 +93,15 @@ pub(crate) struct Heart(Connection);
 impl Heart {
     /// Write the heartbeat unless the server is read-only, which the agent's account would not be stopped by. The server
     /// decides that itself, under the lock that turning read-only waits for, so no heartbeat can slip in behind it.
-    pub(crate) async fn beat(&mut self, epoch: u64) -> Result<Beat> {
+    pub(crate) async fn beat(&mut self, epoch: u64) -> Result<()> {
         let statement = format!(
             "REPLACE INTO replication_monitoring.heartbeat (server_id, ts, epoch) \
              SELECT @@GLOBAL.server_id, NOW(6), {epoch} FROM DUAL WHERE @@GLOBAL.read_only=0"
         );
         match self.0.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await {
-            Ok(done) if done.rows_affected() == 0 => Ok(Beat::ReadOnly),
-            Ok(_) => Ok(Beat::Written),
-            Err(error) if is_missing(&error) => Ok(Beat::NoTable),
+            Ok(_) => Ok(()),
             // MySQL's super_read_only stops this account as well.
-            Err(error) if code(&error) == Some(READ_ONLY) => Ok(Beat::ReadOnly),
+            Err(error) if code(&error) == Some(READ_ONLY) => Ok(()),
             Err(error) => Err(error).context("write the heartbeat"),
         }
     }
@@ -143,14 +124,6 @@ impl Heart {
         );
         let written = self.0.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await;
         written.map(drop).context("write why this server leads")
-    }
-
-    /// Make the table. The caller keeps the server from turning read-only meanwhile.
-    pub(crate) async fn make_table(&mut self) -> Result<()> {
-        for statement in MAKE_HEARTBEAT {
-            self.0.execute(statement).await.context("make the table of the heartbeat")?;
-        }
-        Ok(())
     }
 }
 
@@ -189,7 +162,7 @@ impl Database {
         );
         match connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.clone()))).await {
             Err(error) if is_missing(&error) => {
-                for statement in MAKE_LEADERSHIP {
+                for statement in MAKE_TABLES {
                     connection.execute(statement).await?;
                 }
                 connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map(drop)
@@ -203,9 +176,6 @@ impl Database {
     pub(crate) async fn write_sync_change(&self, epoch: u64, change: SyncChange, why: &str) -> Result<()> {
         within(STATEMENT_LIMIT, "write down the change of synchronous replication", async {
             let mut connection = self.connection().await?;
-            for statement in MAKE_SYNC_CHANGES {
-                connection.execute(statement).await?;
-            }
             let statement = format!(
                 "INSERT INTO replication_monitoring.sync_changes (at, epoch, what, why) VALUES (UTC_TIMESTAMP(6), {epoch}, '{}', {})",
                 change.word(),

@@ -9,9 +9,7 @@ use agent::api::MYSQL_PORT;
 use agent::config::Secret;
 use anyhow::{Context, Result, ensure};
 
-use super::statements::{
-    grant_schema, identifier, literal, rows, run, start_replication, stop_replication, text, value,
-};
+use super::statements::{INIT_FILE, literal, rows, run, start_replication, stop_replication, text, value};
 use super::{ADMIN, Connection, OPERATOR, REPLICATION};
 use crate::gtid::History;
 
@@ -26,7 +24,7 @@ pub(super) const HISTORY_QUERY: &str = "SELECT \
 
 /// See [`super::Family::init_file`]. A copy brings its history along.
 pub(super) fn init_file(admin: &Secret, replication: Option<&Secret>) -> String {
-    let mut text = String::from("SET SESSION sql_log_bin=0;\n");
+    let mut text = String::from(INIT_FILE);
     let mut account = |user: &str, host: &str, password: &Secret, grant: &str, options: &str| {
         let (name, password) = (format!("'{user}'@'{host}'"), literal(password.reveal()));
         let _ = writeln!(text, "CREATE USER IF NOT EXISTS {name};\nALTER USER {name} IDENTIFIED BY {password};");
@@ -85,20 +83,6 @@ pub(super) async fn apply_relay_log(connection: &mut Connection) -> Result<Optio
 async fn received_text(connection: &mut Connection) -> Result<String> {
     let row = rows(connection, "SHOW REPLICA STATUS").await?.pop().context("replication is not configured")?;
     Ok(text(&row, "Retrieved_Gtid_Set")?.replace('\n', ""))
-}
-
-/// The server writes a hash of the password into its binary log, never the password.
-pub(super) async fn put_user(connection: &mut Connection, name: &str, password: &str, schema: &str) -> Result<bool> {
-    let count = format!("SELECT COUNT(*) FROM mysql.user WHERE User={} AND Host='%'", literal(name));
-    let is_new = value(connection, &count).await? == "0";
-    let (user, password) = (literal(name), literal(password));
-    run(connection, &format!("CREATE DATABASE IF NOT EXISTS {}", identifier(schema))).await?;
-    run(connection, &format!("CREATE USER IF NOT EXISTS {user}@'%' IDENTIFIED BY {password}")).await?;
-    if !is_new {
-        run(connection, &format!("ALTER USER {user}@'%' IDENTIFIED BY {password}")).await?;
-    }
-    grant_schema(connection, &user, schema).await?;
-    Ok(is_new)
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! Semi-synchronous replication: a commit that waits for the follower's receipt. Each server has two sides of it, which are
 //! switched apart: the source's, which makes commits wait, and the replica's, which makes the receiver send receipts.
 
-use agent::api::ReplicationMode;
-use anyhow::{Context, Result};
+use std::time::Duration;
 
-use super::statements::{rows, run, text};
-use super::{Commits, Connection, Database, Family, STATEMENT_LIMIT, within};
+use agent::api::ReplicationMode;
+use anyhow::{Context, Result, ensure};
+
+use super::statements::{rows, run, text, value};
+use super::{Commits, Connection, Database, Family, REPLICATION, STATEMENT_LIMIT, within};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A follower's connection that was ended is gone in moments.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the server says about its semi-synchronous replication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub(crate) struct SemiSync {
     pub(crate) clients: u64,
     /// Commits that wait for a receipt now.
     pub(crate) waiting_sessions: u64,
+    /// Commits that got their receipt since the server started; MariaDB may count those that were cut, too.
+    pub(crate) acknowledged: u64,
     /// After this a commit no longer waits, and the source's side is off until a follower has caught up.
     pub(crate) timeout_ms: u64,
 }
@@ -48,6 +56,7 @@ impl Family {
             is_replica_on: said.is_on(&format!("{replica}_status")),
             clients: said.number(&format!("{source}_clients"))?,
             waiting_sessions: said.number(&format!("{source}_wait_sessions"))?,
+            acknowledged: said.number(&format!("{source}_yes_tx"))?,
             timeout_ms: said.number(&format!("{source}_timeout"))?,
         })
     }
@@ -57,10 +66,13 @@ impl Family {
             Commits::AsTheyDid => Ok(()),
             Commits::Wait { timeout_ms } => self.enable_source(connection, timeout_ms).await,
             // Each millisecond is outage, and MySQL needs a second to switch off what is on.
-            Commits::GoOn if self.semi_sync(connection).await?.is_source_enabled => {
-                self.disable_source(connection).await
+            Commits::GoOn => {
+                let query = format!("SELECT @@GLOBAL.rpl_semi_sync_{}_enabled", self.ends().0);
+                match value(connection, &query).await?.as_str() {
+                    "0" => Ok(()),
+                    _ => self.disable_source(connection).await,
+                }
             }
-            Commits::GoOn => Ok(()),
         }
     }
 
@@ -73,6 +85,18 @@ impl Family {
 
     async fn disable_source(self, connection: &mut Connection) -> Result<()> {
         run(connection, &format!("SET GLOBAL rpl_semi_sync_{}_enabled=OFF", self.ends().0)).await
+    }
+
+    /// For how long it has been dead the server does not say: the time that it gives is that of the connection. MySQL holds on
+    /// to none.
+    async fn has_dead_follower(self, connection: &mut Connection) -> Result<bool> {
+        if self == Family::MySql {
+            return Ok(false);
+        }
+        let query = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER='{REPLICATION}' AND COMMAND='Killed'"
+        );
+        Ok(value(connection, &query).await? != "0")
     }
 
     /// The two sides in the names of variables.
@@ -88,6 +112,40 @@ impl Database {
         within(STATEMENT_LIMIT, "have commits wait for the follower", async {
             let (family, mut connection) = self.session().await?;
             family.enable_source(&mut connection, timeout_ms).await
+        })
+        .await
+    }
+
+    /// Does the server hold on to a follower's connection that has ended? MariaDB 10.11 can lose the wake-up by which one ends
+    /// (`Ack_receiver::remove_slave`), where it ends right after it began and the machine is busy. The follower gets no other
+    /// connection before the source's side has been switched off.
+    pub(crate) async fn keeps_a_dead_follower(&self) -> Result<bool> {
+        within(STATEMENT_LIMIT, "ask for the connections of followers", async {
+            let (family, mut connection) = self.session().await?;
+            family.has_dead_follower(&mut connection).await
+        })
+        .await
+    }
+
+    /// Let go of such connections. The server must be closed, and nobody left who waits for a commit: those go on.
+    pub(crate) async fn let_go_of_dead_followers(&self) -> Result<()> {
+        within(ENDS_WITHIN, "let go of the follower's last connection", async {
+            let (family, mut connection) = self.session().await?;
+            if !family.has_dead_follower(&mut connection).await? {
+                return Ok(());
+            }
+            // Of somebody who may write on a closed server.
+            let waiting = family.semi_sync(&mut connection).await?.waiting_sessions;
+            ensure!(
+                waiting == 0,
+                "{waiting} commits of the closed server wait for the follower, and would be acknowledged"
+            );
+            family.disable_source(&mut connection).await?;
+            // Whoever opens the server switches it on again, and that would be the lost wake-up once more.
+            while family.has_dead_follower(&mut connection).await? {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Ok(())
         })
         .await
     }

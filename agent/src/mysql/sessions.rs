@@ -63,6 +63,17 @@ impl Cut {
     }
 }
 
+impl Session {
+    /// It does so for all commits of its group.
+    fn waits_for_receipt(&self) -> bool {
+        self.state.starts_with("Waiting for semi-sync ACK")
+    }
+
+    fn commits(&self) -> bool {
+        self.waits_for_receipt() || self.state == "Commit"
+    }
+}
+
 impl std::fmt::Display for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Session { id, user, host, command, state, seconds } = self;
@@ -112,6 +123,8 @@ impl Database {
             let own = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
             let mut met = sessions(connection).await?;
             met.retain(|session| ![own, spared].contains(&session.id) && cut.meets(session));
+            // MariaDB acknowledges a whole group of commits when the session ends that waits for all of them.
+            met.sort_by_key(Session::waits_for_receipt);
             for session in &met {
                 kill(connection, session.id).await?;
             }
@@ -120,15 +133,16 @@ impl Database {
         .await
     }
 
-    /// Cut the sessions that an earlier agent has left. Of those that do not end at once, because they are in the middle of a
-    /// commit, none begins anything new.
+    /// Cut the sessions that an earlier agent has left. Those that commit end with their commit: on MariaDB the end of one that
+    /// waits for the follower would have applications' commits acknowledged that wait with it. Of the others that do not end at
+    /// once none begins anything new.
     pub(crate) async fn cut_predecessors(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "cut the sessions of an earlier agent", async {
             let connection = &mut *self.connection().await?;
             let own: u64 = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
             for _ in 0..LOOKS {
                 let mut left = sessions(connection).await?;
-                left.retain(|session| session.user == ADMIN && session.id != own);
+                left.retain(|session| session.user == ADMIN && session.id != own && !session.commits());
                 if left.is_empty() {
                     return Ok(());
                 }

@@ -9,6 +9,9 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::sessions::{kill, sessions};
 use super::{Closing, Connection};
 
+/// How the statements for a server's start begin: they are no other server's, and what is not ASCII in them is UTF-8, whatever
+/// the server's own character set.
+pub(super) const INIT_FILE: &str = "SET SESSION sql_log_bin=0;\nSET NAMES utf8mb4;\n";
 /// How long a statement waits for a lock; the server's default is a day or a year.
 const LOCK_WAIT_S: u32 = 2;
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
@@ -75,16 +78,8 @@ pub(super) async fn forget_replication(connection: &mut Connection) -> Result<()
     run(connection, "RESET REPLICA ALL").await
 }
 
-pub(super) async fn grant_schema(connection: &mut Connection, user: &str, schema: &str) -> Result<()> {
-    // In a GRANT the name of the schema is a pattern.
-    let pattern = identifier(&schema.replace('_', "\\_"));
-    run(connection, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}@'%'")).await
-}
-
-/// A dropped user's sessions go on; they are cut as well, or unbinding would not take effect until they end.
-pub(super) async fn drop_user(connection: &mut Connection, name: &str) -> Result<()> {
-    run(connection, &format!("DROP USER IF EXISTS {}@'%'", literal(name))).await?;
-    for session in sessions(connection).await?.iter().filter(|session| session.user == name) {
+pub(super) async fn kill_sessions_of(connection: &mut Connection, user: &str) -> Result<()> {
+    for session in sessions(connection).await?.iter().filter(|session| session.user == user) {
         kill(connection, session.id).await?;
     }
     Ok(())

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 
 use super::files::{Files, make_private_directory, remove_file_if_there, remove_if_there};
 use super::program::Program;
-use super::settings::redo_log_mb;
 use super::template::{self, Template};
 
 /// A run of a copy unpacks into a directory of its own, whose name begins so: a program of a run that was cut off may still
@@ -25,9 +24,7 @@ pub(super) async fn prepare(files: &Files, program: &Program) -> Result<Option<P
     if files.data.is_dir() {
         return Ok(None);
     }
-    let template =
-        Template { cache: files.cache.clone(), redo_log_mb: redo_log_mb(files.vm.ram_mb), is_root: files.vm.is_root };
-    template.find_or_make(program).await.map(Some)
+    Template { cache: &files.cache, vm: &files.vm }.find_or_make(program).await.map(Some)
 }
 
 /// Make the data directory from the template, and write it to the disk while the server starts.
@@ -133,6 +130,7 @@ mod tests {
                 ack_timeout_ms: None,
                 is_pair: false,
                 is_root: false,
+                parameters: crate::instance::Parameters::default(),
             },
         }
     }

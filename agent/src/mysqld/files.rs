@@ -46,6 +46,7 @@ impl Files {
             is_pair: instance.pair.is_some(),
             ack_timeout_ms: instance.sync().map(|sync| sync.ack_timeout_ms),
             is_root: is_root(),
+            parameters: instance.parameters.clone(),
         };
         let packages = instance.spec.packages();
         Ok(Files { data, run, log, temporary, socket, cache: packages.join("cache"), packages, vm })

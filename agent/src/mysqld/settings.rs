@@ -3,12 +3,15 @@
 //! What decides safety is at the top of the file and has no knob: the server starts read-only with replication stopped, so
 //! the state after any start is the safe one; only the agent changes it, through a statement, never through this file.
 
+mod asked;
 mod mariadb;
 mod mysql8;
 
 use std::path::PathBuf;
 
+use crate::instance::Parameters;
 use crate::mysql::Family;
+pub(crate) use asked::{lower_case_table_names, redo_log_mb};
 
 /// What the file depends on.
 #[derive(Clone, Debug)]
@@ -26,12 +29,7 @@ pub(crate) struct Vm {
     pub(crate) ack_timeout_ms: Option<u64>,
     /// The server refuses to run as root unless it is told to.
     pub(crate) is_root: bool,
-}
-
-/// The redo log: 256 MB as the product has it, less where that would be most of a small VM. A server that finds another
-/// size than this one rebuilds its log at the start, so the template of the data directory is made with the same.
-pub(crate) fn redo_log_mb(ram_mb: u64) -> u64 {
-    (ram_mb / 16).clamp(16, 256)
+    pub(crate) parameters: Parameters,
 }
 
 /// The text of `my.cnf`.
@@ -46,6 +44,7 @@ pub(crate) fn my_cnf(vm: &Vm, family: Family) -> String {
     set_all(&mut set, &SAFETY);
     set_place(vm, &mut set);
     set_size(vm, &mut set);
+    asked::set(vm, family, &mut set);
     set_all(&mut set, &MANNERS);
     if vm.is_pair {
         set_all(&mut set, &REPLICATION);
@@ -60,17 +59,15 @@ pub(crate) fn my_cnf(vm: &Vm, family: Family) -> String {
     text
 }
 
-const SAFETY: [(&str, &str); 5] = [
+const SAFETY: [(&str, &str); 4] = [
     ("event_scheduler", "OFF"), // the agent turns it on together with writing
     ("log_bin", "mysql-bin"),
     ("sync_binlog", "1"),
     ("innodb_flush_log_at_trx_commit", "1"),
-    ("innodb_flush_method", "fsync"),
 ];
 
-const MANNERS: [(&str, &str); 5] = [
+const MANNERS: [(&str, &str); 4] = [
     ("log_bin_trust_function_creators", "ON"),
-    ("lower_case_table_names", "0"),
     ("skip_name_resolve", "ON"),
     ("myisam_recover_options", "BACKUP,FORCE"),
     ("performance_schema", "OFF"),
@@ -108,11 +105,9 @@ fn set_place(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
 
 fn set_size(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     let mut set_mb = |name: &str, mb: u64| set(name, &format!("{mb}M"));
-    set_mb("innodb_buffer_pool_size", (vm.ram_mb / 2).max(32));
     set_mb("innodb_log_buffer_size", (vm.ram_mb / 16).clamp(4, 32));
     // MyISAM holds little; its default is 128 MB.
     set_mb("key_buffer_size", 8);
-    set_mb("max_allowed_packet", 256);
     set_mb("max_binlog_size", 512);
     set("max_connections", "5000");
     set("table_definition_cache", "8192");
@@ -137,7 +132,7 @@ fn set_semi_sync(ack_timeout_ms: u64, family: Family, set: &mut impl FnMut(&str,
 mod tests {
     use super::*;
 
-    fn vm(ram_mb: u64) -> Vm {
+    pub(super) fn vm(ram_mb: u64) -> Vm {
         Vm {
             data: "/v/store/mysql/data".into(),
             temporary: "/v/data/mysql".into(),
@@ -150,10 +145,11 @@ mod tests {
             is_pair: true,
             ack_timeout_ms: None,
             is_root: false,
+            parameters: Parameters::default(),
         }
     }
 
-    fn has(text: &str, line: &str) -> bool {
+    pub(super) fn has(text: &str, line: &str) -> bool {
         text.lines().any(|l| l == line)
     }
 

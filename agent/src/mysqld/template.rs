@@ -1,6 +1,6 @@
 //! The data directory of a new server, copied from a template that the VMs of a director share: making one anew takes
-//! most of a second and a copy takes a few hundredths. The template is made once for each server version and redo log
-//! size, beside its place and then renamed; so is the copy. A crash leaves no half directory under the real name.
+//! most of a second and a copy takes a few hundredths. The template is made once for each server version, redo log size
+//! and way with the case of names, beside its place and then renamed; so is the copy. A crash leaves no half directory under the real name.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::files::{remove_file_if_there, remove_if_there};
 use super::program::Program;
+use super::settings::{Vm, lower_case_table_names, redo_log_mb};
 use crate::mysql::Family;
 
 /// Making a template takes most of a second; a machine that is busy may take very much longer.
@@ -27,10 +28,9 @@ const LOCK_LIMIT: Duration = Duration::from_secs(330);
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// Where templates are kept and which one is needed.
-pub(super) struct Template {
-    pub(super) cache: PathBuf,
-    pub(super) redo_log_mb: u64,
-    pub(super) is_root: bool,
+pub(super) struct Template<'a> {
+    pub(super) cache: &'a Path,
+    pub(super) vm: &'a Vm,
 }
 
 /// Make `data` from the template.
@@ -41,11 +41,11 @@ pub(super) fn copy(template: &Path, data: &Path) -> Result<()> {
     rename(&half, data)
 }
 
-impl Template {
+impl Template<'_> {
     /// Find the template, made first where it is missing. Dropping it ends the programs that make it.
     pub(super) async fn find_or_make(&self, program: &Program) -> Result<PathBuf> {
-        fs::create_dir_all(&self.cache).with_context(|| format!("make the directory {}", self.cache.display()))?;
-        let name = format!("mysql-data-{}-redo{}M", program.version, self.redo_log_mb);
+        fs::create_dir_all(self.cache).with_context(|| format!("make the directory {}", self.cache.display()))?;
+        let name = self.name(program);
         let template = self.cache.join(&name);
         if template.is_dir() {
             return Ok(template);
@@ -63,6 +63,11 @@ impl Template {
             rename(&half, &template)?;
         }
         Ok(template)
+    }
+
+    fn name(&self, program: &Program) -> String {
+        let case = if self.vm.parameters.enable_lower_case_table_names { "-lower" } else { "" };
+        format!("mysql-data-{}-redo{}M{case}", program.version, redo_log_mb(self.vm))
     }
 
     async fn install(&self, program: &Program, data: &Path, temporary: &Path) -> Result<()> {
@@ -90,7 +95,7 @@ impl Template {
     /// The program that makes a data directory, and its name. The directory of its temporary tables is its own: a server
     /// that starts removes those of every other that shares the place.
     fn installer(&self, program: &Program, data: &Path, temporary: &Path) -> (String, Command) {
-        let redo_log = format!("{}M", self.redo_log_mb);
+        let redo_log = format!("{}M", redo_log_mb(self.vm));
         let (path, arguments) = match program.family {
             Family::MariaDb => (
                 PathBuf::from("mariadb-install-db"),
@@ -111,8 +116,9 @@ impl Template {
         };
         let mut command = Command::new(&path);
         command.arg("--no-defaults").args(arguments);
+        command.arg(format!("--lower-case-table-names={}", lower_case_table_names(self.vm)));
         command.arg(format!("--datadir={}", data.display())).arg(format!("--tmpdir={}", temporary.display()));
-        if self.is_root {
+        if self.vm.is_root {
             command.arg("--user=root");
         }
         (path.display().to_string(), command)

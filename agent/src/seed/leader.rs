@@ -10,13 +10,13 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout};
 
-use super::mariadb::{check_exit, said, start};
+use super::mariadb::{check_exit, said, start, widen};
 use crate::agent::Agent;
 use crate::mysql::{ADMIN, Family};
 use crate::mysqld::{make_private_directory, remove_file_if_there, write_private};
 use crate::report::sentence;
 
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 1 << 20;
 const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running backup.
@@ -56,6 +56,7 @@ pub(crate) async fn backup(agent: &Agent) -> Result<Body> {
             .stdout(Stdio::piped())
     })?;
     let output = child.stdout.take().context("mariabackup has an output")?;
+    widen(&output);
     let said = tokio::spawn(said(&mut child));
     let backup = Backup { child, output, said, _turn: turn, _login: login };
     Ok(Body::from_stream(stream::try_unfold(Some(backup), next_piece)))

@@ -1,17 +1,18 @@
 //! A copy of a MariaDB server's data: a physical backup, streamed from agent to agent, unpacked and prepared here. It does
 //! not bring the leader's history along; that is read before the copy and left in it for the first start.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
-use super::{COPY_LIMIT, SAY_AGAIN, check_space};
+use super::{COPY_LIMIT, SAY_AGAIN, check_space, write_to_disk};
 use crate::agent::Agent;
 use crate::gtid::History;
 use crate::report::Report;
@@ -41,16 +42,23 @@ async fn receive(agent: &Agent, incoming: &Path, report: &Report) -> Result<u64>
     let mut stream = Box::pin(agent.pair()?.client.backup().await.context("the leader does not give a backup")?);
     let mut unpacker = start("mbstream", |command| command.arg("-x").arg("-C").arg(incoming).stdin(Stdio::piped()))?;
     let mut input = unpacker.stdin.take().context("mbstream has an input")?;
-    let (mut bytes, mut checked, mut spoken) = (0, 0, Instant::now());
+    widen(&input);
+    let (mut bytes, mut checked, mut spoken, mut is_whole) = (0, 0, Instant::now(), true);
+    // What is on the disk already need not be waited for in the end.
+    let mut writing = tokio::spawn(write_to_disk(incoming.to_owned()));
     while let Some(chunk) = timeout(SILENCE_LIMIT, stream.next()).await.context("the leader stopped sending")? {
         let chunk = chunk.context("the leader broke the copy off; its log says why")?;
         if timeout(SILENCE_LIMIT, input.write_all(&chunk)).await.context("mbstream stopped unpacking")?.is_err() {
-            break; // it has ended; its exit says why
+            is_whole = false;
+            break;
         }
         bytes += chunk.len() as u64;
         if bytes - checked > CHECK_BYTES || checked == 0 {
             checked = bytes;
             check_space(incoming)?;
+            if writing.is_finished() {
+                writing = tokio::spawn(write_to_disk(incoming.to_owned()));
+            }
         }
         if spoken.elapsed() > SAY_AGAIN {
             spoken = Instant::now();
@@ -58,7 +66,9 @@ async fn receive(agent: &Agent, incoming: &Path, report: &Report) -> Result<u64>
         }
     }
     drop(input);
-    finish(unpacker, "mbstream", SILENCE_LIMIT).await?;
+    let said = finish(unpacker, "mbstream", SILENCE_LIMIT).await?;
+    // Its exit is the one of success also where it could not make a file.
+    ensure!(is_whole, "mbstream ended before the copy did: {}", last_lines(&said));
     Ok(bytes)
 }
 
@@ -73,7 +83,7 @@ async fn prepare(agent: &Agent, incoming: &Path, report: &Report) -> Result<()> 
     let mut finished = Box::pin(finish(prepare, "mariabackup --prepare", PREPARE_LIMIT));
     loop {
         match timeout(SAY_AGAIN, &mut finished).await {
-            Ok(done) => return done,
+            Ok(done) => return done.map(drop),
             Err(_) => report.say(format!("Preparing the copy for {} s", begun.elapsed().as_secs())),
         }
     }
@@ -114,12 +124,21 @@ pub(super) fn start(program: &'static str, arguments: impl FnOnce(&mut Command) 
     }
 }
 
-async fn finish(mut child: Child, name: &str, limit: Duration) -> Result<()> {
+/// Have a pipe hold as much as it may, so that neither side waits for the other one at every few pages.
+pub(super) fn widen(pipe: impl AsFd) {
+    const BYTES: usize = 1 << 20;
+    // Where more is not allowed, it holds less.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, BYTES);
+}
+
+/// Wait for a program's end; what it said, where it ended well.
+async fn finish(mut child: Child, name: &str, limit: Duration) -> Result<String> {
     let said = said(&mut child);
     let (exit, said) = timeout(limit, async { tokio::join!(child.wait(), said) })
         .await
         .with_context(|| format!("{name} did not end within {} s", limit.as_secs()))?;
-    check_exit(exit.with_context(|| format!("wait for {name}"))?, name, &said)
+    check_exit(exit.with_context(|| format!("wait for {name}"))?, name, &said)?;
+    Ok(said)
 }
 
 /// The last of what a program writes to its standard error, read to the end so that it is never held up.
@@ -141,6 +160,10 @@ pub(crate) fn check_exit(exit: ExitStatus, name: &str, said: &str) -> Result<()>
     if exit.success() {
         return Ok(());
     }
+    Err(anyhow!("{name} failed ({exit}): {}", last_lines(said)))
+}
+
+fn last_lines(said: &str) -> String {
     let lines: Vec<&str> = said.lines().rev().take(3).collect();
-    Err(anyhow!("{name} failed ({exit}): {}", lines.into_iter().rev().collect::<Vec<_>>().join("; ")))
+    lines.into_iter().rev().collect::<Vec<_>>().join("; ")
 }

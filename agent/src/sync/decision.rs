@@ -4,9 +4,12 @@
 //! closed, or a follower     the wait is off: it would hold up the applier
 //! leads alone               the wait is off, nothing is promised, and the status says so
 //! the follower is back      wait for it -> it has received what was there by then -> promise
-//! promised                  the wait is on, whatever becomes of the follower, until a command ends it
+//! promised                  the wait is on, whatever becomes of the follower, until a command ends it;
+//!                           commits that wait for a receipt which is lost are cut
 //! degraded by a command     the wait is off until another command, or the next leadership
 //! ```
+
+use std::time::Duration;
 
 use crate::gtid::History;
 use crate::instance::Sync;
@@ -19,6 +22,8 @@ pub(crate) struct Sight {
     pub(crate) part: Part,
     pub(crate) server: Wait,
     pub(crate) follower: Follower,
+    /// For how long no commit got a receipt for a reason that only this server can end.
+    pub(crate) standstill: Duration,
 }
 
 /// What this server is.
@@ -79,6 +84,12 @@ pub(crate) enum Follower {
     HasAll,
 }
 
+/// A receipt that was lost with its connection is not sent again. A later commit's covers it, but there is none where nobody
+/// begins one, and none can begin on MariaDB while two groups of commits wait; and a MariaDB that holds on to a connection which
+/// has ended lets the follower have no other. Ten seconds are more than a follower with a slow
+/// disk takes to send a receipt.
+const RECEIPT_LIMIT: Duration = Duration::from_secs(10);
+
 /// A follower that receives and has not had everything at so many looks comes no closer under this load.
 const PATIENT_LOOKS: u32 = 20;
 
@@ -108,17 +119,20 @@ pub(crate) enum Next {
     Promise,
     /// Tell the others that it may not: the server has acknowledged alone.
     Withhold,
+    /// End the commits that wait for a receipt which is lost, by closing the server and opening it again.
+    Reopen,
 }
 
 /// The next step.
 pub(crate) fn next_step(sight: &Sight) -> Next {
-    let Sight { plan, part, server, .. } = sight;
+    let Sight { plan, part, server, standstill, .. } = sight;
     let is_off = if server.is_enabled { Next::Disable } else { Next::Rest };
     let waits = server.is_on && server.timeout_ms == plan.ack_timeout_ms;
     match part {
         // A closed server's commits may wait still; who closes it decides about them.
         Part::Closed => Next::Rest,
         Part::Follower | Part::Leader(Standing::Degraded) => is_off,
+        Part::Leader(Standing::Promised) if waits && *standstill >= RECEIPT_LIMIT => Next::Reopen,
         Part::Leader(Standing::Promised) if waits => Next::Rest,
         Part::Leader(Standing::Promised) => Next::Withhold,
         Part::Leader(Standing::Withheld) if !waits => Next::Enable,
@@ -127,7 +141,7 @@ pub(crate) fn next_step(sight: &Sight) -> Next {
 }
 
 fn strengthen(sight: &Sight) -> Next {
-    let Sight { plan, part, server, follower } = sight;
+    let Sight { plan, part, server, follower, .. } = sight;
     if !server.is_enabled || server.timeout_ms != plan.ack_timeout_ms {
         return match follower {
             Follower::Close | Follower::HasAll => Next::Enable,
@@ -162,7 +176,7 @@ mod tests {
     }
 
     fn next(plan: Sync, part: Part, server: Wait, follower: Follower) -> Next {
-        next_step(&Sight { plan, part, server, follower })
+        next_step(&Sight { plan, part, server, follower, standstill: Duration::ZERO })
     }
 
     #[test]
@@ -210,6 +224,17 @@ mod tests {
             let found = next(ENDLESS, Part::Leader(standing), server, follower);
             assert_eq!(found, expected, "{standing:?} {server:?} {follower:?}");
         }
+    }
+
+    #[test]
+    fn commits_that_wait_for_a_lost_receipt_are_ended() {
+        let next = |server, seconds| {
+            let (part, standstill) = (Part::Leader(Standing::Promised), Duration::from_secs(seconds));
+            next_step(&Sight { plan: ENDLESS, part, server, follower: Follower::Away, standstill })
+        };
+        assert_eq!(next(on(), 9), Next::Rest);
+        assert_eq!(next(on(), 10), Next::Reopen);
+        assert_eq!(next(off(), 10), Next::Withhold);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::vm::{NAME, PATIENCE, Vm, deployment, signal};
 
 const BEATS: &str = "Com_replace_select";
 
-const TABLES: &str = "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='replication_monitoring' AND TABLE_NAME='heartbeat'";
+const HEARTBEATS: &str = "SELECT COUNT(*) FROM replication_monitoring.heartbeat";
 
 async fn channel(vm: &Vm) -> Replication {
     vm.status().await.unwrap().replication.unwrap()
@@ -48,7 +48,7 @@ async fn the_follower_knows_how_old_the_leaders_last_heartbeat_is() {
 #[tokio::test]
 async fn a_server_that_was_made_read_only_behind_the_agents_back_writes_no_heartbeat() {
     let (first, second) = configured().await;
-    first.until_number(TABLES, 1).await;
+    first.until_number(HEARTBEATS, 1).await;
     first.sql("SET GLOBAL read_only=1").await;
     let (before, beaten) = (first.status().await.unwrap().gtid_executed, first.counter(BEATS).await);
 
@@ -62,7 +62,7 @@ async fn a_server_that_was_made_read_only_behind_the_agents_back_writes_no_heart
 #[tokio::test]
 async fn a_heartbeat_that_is_missed_is_said_once() {
     let (first, _second) = configured().await;
-    first.until_number(TABLES, 1).await;
+    first.until_number(HEARTBEATS, 1).await;
     let mut blocker = first.admin().await;
 
     blocker.execute(sqlx::raw_sql("FLUSH TABLES WITH READ LOCK")).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_heartbeat_that_is_missed_is_said_once() {
 #[tokio::test]
 async fn heartbeats_that_wait_for_the_follower_do_not_pile_up() {
     let (first, second) = configured().await;
-    first.until_number(TABLES, 1).await;
+    first.until_number(HEARTBEATS, 1).await;
     in_step(&first, &second).await;
     first
         .sql("SET GLOBAL rpl_semi_sync_master_wait_point='AFTER_SYNC', GLOBAL rpl_semi_sync_master_timeout=3600000")

@@ -38,7 +38,7 @@ async fn started_with(plan: &serde_json::Value) -> (Vm, Vm) {
 pub(crate) async fn run(vm: &Vm, command: Command) -> Result<Vec<String>, String> {
     let mut lines = Vec::new();
     let done = vm.client.command(command, |line| lines.push(line.to_owned())).await;
-    done.map(|()| lines).map_err(|error| error.to_string())
+    done.map(|()| lines).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
 /// Does a history reach a position? The leader's moves by itself, with every heartbeat.

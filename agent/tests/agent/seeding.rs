@@ -39,7 +39,7 @@ async fn a_follower_with_a_new_disk_is_copied_to() {
     // The copy is a full member: it takes over, and the other one follows it from where it is.
     run(&first, Command::Switchover).await.unwrap();
     assert_eq!(second.status().await.unwrap().role, Role::Leader);
-    second.client.put_user("binding", &user("q")).await.unwrap();
+    second.client.put_user("another", &user("q")).await.unwrap();
     in_step(&second, &first).await;
 }
 

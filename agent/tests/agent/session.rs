@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use agent::api::User;
+use agent::api::{Access, User};
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 
@@ -16,5 +16,5 @@ pub(crate) fn signal(pid: u32, signal: &str) {
 }
 
 pub(crate) fn user(password: &str) -> User {
-    User { password: password.into(), schema: "service_db".into() }
+    User { password: password.into(), schema: "service_db".into(), access: Access::Full }
 }

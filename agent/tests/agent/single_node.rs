@@ -2,11 +2,9 @@
 
 use agent::Client;
 use agent::api::{BROKER_NAME, Command, Role};
-use sqlx::{Connection, Executor};
 
 use crate::authority::{Authority, authority};
-use crate::family;
-use crate::vm::{DEPLOYMENT, NAME, Vm, deployment, user};
+use crate::vm::{DEPLOYMENT, NAME, Vm, deployment};
 
 async fn started() -> Vm {
     let mut vm = deployment(1).pop().unwrap();
@@ -26,42 +24,6 @@ async fn a_new_server_is_writable_with_an_empty_history() {
     let accounts = "SELECT COUNT(*) FROM mysql.user WHERE User IN ('', 'root') OR (User='admin' AND Host<>'localhost')";
     assert_eq!(vm.number(accounts).await, 0);
     assert!(!vm.root().join("sys/run/mysql/init.sql").exists());
-}
-
-#[tokio::test]
-async fn users_come_and_go_with_their_sessions() {
-    let vm = started().await;
-    let (first, second) = (user(r"p'a\ss"), user("other"));
-
-    assert!(vm.client.put_user("binding-1", &first).await.unwrap().created);
-    assert!(!vm.client.put_user("binding-1", &first).await.unwrap().created);
-    let mut session = vm.connect("binding-1", &first).await.unwrap();
-    session.execute("CREATE TABLE t (i INT PRIMARY KEY)").await.unwrap();
-    session.execute("INSERT INTO t VALUES (1)").await.unwrap();
-    assert!(session.execute("CREATE DATABASE serviceXdb").await.is_err(), "a schema's name is no pattern");
-    assert!(session.execute("SET GLOBAL read_only=1").await.is_err());
-
-    vm.client.put_user("binding-1", &second).await.unwrap();
-    assert!(vm.connect("binding-1", &first).await.is_err());
-    let mut open = vm.connect("binding-1", &second).await.unwrap();
-    vm.client.delete_user("binding-1").await.unwrap();
-    assert!(open.ping().await.is_err(), "an open session is cut");
-    assert!(vm.connect("binding-1", &second).await.is_err());
-    vm.client.delete_user("binding-1").await.unwrap();
-
-    for name in ["admin", "a%27b", "a%20b"] {
-        assert!(vm.client.put_user(name, &first).await.is_err(), "{name}");
-    }
-    // Each family has its own limit.
-    let limit = if *family::IS_MYSQL { 32 } else { 80 };
-    let longest = "u".repeat(limit);
-    assert!(vm.client.put_user(&longest, &first).await.unwrap().created);
-    vm.connect(&longest, &first).await.unwrap();
-    vm.client.delete_user(&longest).await.unwrap();
-    let refused = vm.client.put_user(&"u".repeat(limit + 1), &first).await.unwrap_err().to_string();
-    assert!(refused.contains(&format!(" {limit}")), "{refused}");
-    let log = std::fs::read_to_string(vm.agent_log()).unwrap();
-    assert!(!log.contains("p'a"), "{log}");
 }
 
 #[tokio::test]

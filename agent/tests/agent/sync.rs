@@ -12,7 +12,7 @@ use crate::vm::{Vm, signal};
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
 
 /// A pair whose leader has promised that it acknowledges nothing alone.
-async fn promised() -> (Vm, Vm) {
+pub(crate) async fn promised() -> (Vm, Vm) {
     let (first, second) = with_table(&json!({"replication_mode": "semi-sync"})).await;
     until_promised(&first).await;
     (first, second)
@@ -24,22 +24,23 @@ async fn with_table(plan: &serde_json::Value) -> (Vm, Vm) {
     (first, second)
 }
 
-async fn until_promised(leader: &Vm) {
+pub(crate) async fn until_promised(leader: &Vm) {
     leader.until("synchronous replication", |status| status.replication_mode == ReplicationMode::Semisync).await;
     let witness = leader.witness.clone().unwrap();
     leader.until("a promise", |_| witness.record().in_sync).await;
 }
 
-/// A commit that is under way; true when it was acknowledged within the time.
-async fn is_acknowledged(leader: &Vm, row: u32, limit: Duration) -> bool {
+/// A commit that is under way; true when it was acknowledged within the time. The administrator passes `read_only`, and must
+/// not here: a row that is written behind the hand-over is on one server only.
+pub(crate) async fn is_acknowledged(leader: &Vm, row: u32, limit: Duration) -> bool {
     // On a busy machine a server that must turn read-only may be killed for it.
     let Ok(mut session) = leader.admin_if_up().await else { return false };
-    let statement = sqlx::raw_sql(AssertSqlSafe(format!("INSERT INTO d.t VALUES ({row})")));
-    let done = tokio::time::timeout(limit, session.execute(statement)).await;
-    matches!(done, Ok(Ok(_)))
+    let insert = format!("INSERT INTO d.t SELECT {row} FROM DUAL WHERE @@GLOBAL.read_only=0");
+    let done = tokio::time::timeout(limit, session.execute(sqlx::raw_sql(AssertSqlSafe(insert)))).await;
+    matches!(done, Ok(Ok(done)) if done.rows_affected() == 1)
 }
 
-async fn until_waiting(leader: &Vm) {
+pub(crate) async fn until_waiting(leader: &Vm) {
     let waits = |status: &Status| status.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.waiting_sessions > 0);
     leader.until("commits that wait", waits).await;
 }
@@ -72,31 +73,6 @@ async fn commits_wait_for_a_lost_follower_and_go_on_when_it_is_back() {
     assert!(third && fourth && fifth);
     in_step(&first, &second).await;
     assert!(first.witness.as_ref().unwrap().record().in_sync);
-}
-
-/// MySQL counts a commit that waits as executed on the follower before it does on the leader.
-#[tokio::test]
-async fn a_follower_comes_back_with_a_commit_that_its_leader_still_waits_for() {
-    let (first, mut second) = promised().await;
-    // It goes on receiving, and its receipts are lost.
-    second.sql("STOP REPLICA; SET GLOBAL rpl_semi_sync_slave_enabled=0; START REPLICA").await;
-
-    let waiting = is_acknowledged(&first, 2, Duration::from_secs(60));
-    let back = async {
-        until_waiting(&first).await;
-        second.until_number("SELECT COUNT(*) FROM d.t", 2).await;
-        second.kill();
-        second.start();
-        second
-            .until("a follower", |status| status.replication.as_ref().is_some_and(|channel| channel.applier_running))
-            .await;
-        // A receipt covers what came before it.
-        is_acknowledged(&first, 3, Duration::from_secs(30)).await
-    };
-    let (second_row, third_row) = tokio::join!(waiting, back);
-
-    assert!(second_row && third_row);
-    in_step(&first, &second).await;
 }
 
 #[tokio::test]

@@ -1,12 +1,20 @@
 //! The user's configuration of a service instance: `-c '{"replication_mode": "semi-sync"}'`.
 
+mod server;
+pub(crate) mod texts;
+
 use broker::osb::Object;
 use serde_json::Value;
 
+use super::schema;
 use crate::catalog::{ReplicationMode, Topology};
+pub(crate) use server::{ServerParameters, Workload, check_lasting};
 
 /// The longest that both server families take: "for ever".
 pub(crate) const LONGEST_ACK_TIMEOUT_MS: u64 = i64::MAX.unsigned_abs();
+
+/// The longest name that an error text repeats.
+const NAME_LIMIT: usize = 64;
 
 const REPLICATION_MODE: &str = "replication_mode";
 const ACK_TIMEOUT: &str = "semi_sync_ack_timeout_in_ms";
@@ -16,6 +24,7 @@ const ACK_TIMEOUT: &str = "semi_sync_ack_timeout_in_ms";
 pub(crate) struct Parameters {
     pub(crate) replication_mode: Option<ReplicationMode>,
     pub(crate) semi_sync_ack_timeout_in_ms: Option<u64>,
+    pub(crate) server: ServerParameters,
 }
 
 impl Parameters {
@@ -28,30 +37,42 @@ impl Parameters {
                 complaints.push(complaint);
             }
         }
+        complaints.extend(parameters.server.check().err());
         if complaints.is_empty() { Ok(parameters) } else { Err(complaints) }
     }
 
     fn take(&mut self, topology: Topology, name: &str, value: &Value) -> Result<(), String> {
-        match (topology, name) {
-            (Topology::LeaderFollower, REPLICATION_MODE) => self.replication_mode = Some(mode(value)?),
-            (Topology::LeaderFollower, ACK_TIMEOUT) => self.semi_sync_ack_timeout_in_ms = Some(ack_timeout(value)?),
-            (Topology::LeaderFollower | Topology::SingleNode, _) => return Err(not_an_option(name)),
+        match name {
+            _ if !schema::has(&schema::of_instance(topology), name) => return Err(not_an_option(name)),
+            REPLICATION_MODE => {
+                self.replication_mode = Some(word(name, value, &ReplicationMode::ALL, ReplicationMode::name)?);
+            }
+            ACK_TIMEOUT => self.semi_sync_ack_timeout_in_ms = Some(ack_timeout(value)?),
+            _ if self.server.take(name, value)? => {}
+            _ => return Err(not_an_option(name)),
         }
         Ok(())
     }
 }
 
 /// The words for a parameter that there is not, or not in this plan.
+/// A name that no parameter could have is not repeated.
 pub(crate) fn not_an_option(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.len() > NAME_LIMIT || !name.chars().all(is_plain) {
+        return "a configuration parameter with an unusual name is not a valid option".into();
+    }
     format!("the configuration parameter '{name}' is not a valid option")
 }
 
-fn mode(value: &Value) -> Result<ReplicationMode, String> {
-    match value.as_str() {
-        Some("async") => Ok(ReplicationMode::Async),
-        Some("semi-sync") => Ok(ReplicationMode::SemiSync),
-        _ => Err(format!("the configuration parameter '{REPLICATION_MODE}' must be \"async\" or \"semi-sync\"")),
-    }
+/// The value of a type that has a word for each of its values.
+fn word<T: Copy>(parameter: &str, value: &Value, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    let found = all.iter().copied().find(|known| value.as_str() == Some(name(*known)));
+    found.ok_or_else(|| {
+        let quoted: Vec<String> = all.iter().map(|known| format!("\"{}\"", name(*known))).collect();
+        let words = quoted.split_last().map_or(String::new(), |(last, rest)| format!("{} or {last}", rest.join(", ")));
+        format!("the configuration parameter '{parameter}' must be {words}")
+    })
 }
 
 fn ack_timeout(value: &Value) -> Result<u64, String> {
@@ -84,7 +105,8 @@ mod tests {
                 Some(9_223_372_036_854_775_807),
             ),
         ] {
-            let expected = Parameters { replication_mode: mode, semi_sync_ack_timeout_in_ms: timeout };
+            let expected =
+                Parameters { replication_mode: mode, semi_sync_ack_timeout_in_ms: timeout, ..Parameters::default() };
             assert_eq!(parse(Topology::LeaderFollower, given.clone()), Ok(expected), "{given}");
         }
     }

@@ -1,4 +1,7 @@
-//! The tables of the four verdicts.
+//! The tables of the verdicts.
+
+mod quota;
+mod update;
 
 use Condition::*;
 use serde_json::json;
@@ -30,11 +33,13 @@ fn operation() -> OperationId {
     OperationId::new(uuid::Uuid::nil())
 }
 
-fn known(condition: Condition) -> Known {
-    Known { attributes: Attributes::of(&request(json!({}))), operation: operation(), halts: None, condition }
+pub(super) fn known(condition: Condition) -> Known {
+    let attributes = Attributes::of(&request(json!({})));
+    let maintenance_version = Some("1.0.0".into());
+    Known { attributes, maintenance_version, operation: operation(), halts: None, target: None, condition }
 }
 
-fn binding(progress: BindingProgress) -> KnownBinding {
+pub(super) fn binding(progress: BindingProgress) -> KnownBinding {
     let attributes = BindingAttributes::of(&bind_request(json!({"app_guid": "a"})));
     KnownBinding { attributes, progress, is_claimed: false }
 }
@@ -49,6 +54,7 @@ fn word<N, S>(admission: &Admission<N, S>) -> &'static str {
             Denial::AsyncRequired => "async",
             Denial::Concurrency => "busy",
             Denial::MaintenanceInfoConflict => "maintenance",
+            Denial::Unsupported(_) => "unsupported",
             Denial::NotFound(_) => "not found",
             Denial::Conflict(_) => "conflict",
             Denial::Gone => "gone",
@@ -63,6 +69,9 @@ fn a_provision_is_new_the_same_or_denied() {
         (json!({}), Some(Deleted), "new"),
         (json!({}), Some(Creating), "same"),
         (json!({"parameters": {}, "context": {"platform": "x"}}), Some(Ready), "same"),
+        (json!({}), Some(Updating), "busy"),
+        (json!({}), Some(UpdateFailed), "same"),
+        (json!({"space_guid": "t"}), Some(UpdateFailed), "conflict"),
         (json!({}), Some(Deleting), "busy"),
         (json!({}), Some(CreateFailed), "conflict"),
         (json!({}), Some(DeleteFailed), "conflict"),
@@ -77,24 +86,46 @@ fn a_provision_is_new_the_same_or_denied() {
         (json!({"plan_id": "nope"}), None, "invalid"),
         (json!({"service_id": "nope"}), None, "invalid"),
         (json!({"organization_guid": ""}), None, "invalid"),
-        (json!({"maintenance_info": {"version": "1.0.0"}}), None, "maintenance"),
+        (json!({"maintenance_info": {"version": "0.9.0"}}), None, "maintenance"),
+        (json!({"maintenance_info": {"version": "1.0.0", "description": "any"}}), None, "new"),
+        (json!({"maintenance_info": {"version": null}}), None, "new"),
         (json!({"maintenance_info": {"other": 1}}), None, "new"),
     ] {
-        let verdict = provision(&catalog(), &request(changes.clone()), true, condition.map(known).as_ref());
+        let verdict =
+            provision(&catalog(), &Usage::default(), &request(changes.clone()), true, condition.map(known).as_ref());
+        assert_eq!(word(&verdict), expected, "{changes} {condition:?}");
+    }
+}
+
+#[test]
+fn a_repeated_provision_is_the_same_also_when_its_plan_has_left_the_catalog() {
+    let gone = json!({"plan_id": "yesterday"});
+    for (changes, condition, expected) in [
+        (json!({"plan_id": "yesterday"}), Some(Creating), "same"),
+        (json!({"plan_id": "yesterday"}), Some(Ready), "same"),
+        (json!({"plan_id": "yesterday", "space_guid": "t"}), Some(Ready), "invalid"),
+        (json!({"plan_id": "yesterday"}), Some(Deleting), "busy"),
+        (json!({"plan_id": "yesterday"}), Some(Deleted), "invalid"),
+        (json!({"plan_id": "yesterday"}), None, "invalid"),
+    ] {
+        let before = |condition| Known { attributes: Attributes::of(&request(gone.clone())), ..known(condition) };
+        let known = condition.map(before);
+        let verdict = provision(&catalog(), &Usage::default(), &request(changes.clone()), true, known.as_ref());
         assert_eq!(word(&verdict), expected, "{changes} {condition:?}");
     }
 }
 
 #[test]
 fn a_repeated_provision_names_the_same_operation_until_it_is_done() {
-    let again = |condition| provision(&catalog(), &request(json!({})), true, Some(&known(condition)));
+    let again =
+        |condition| provision(&catalog(), &Usage::default(), &request(json!({})), true, Some(&known(condition)));
     assert_eq!(again(Creating), Admission::Same(Standing::InProgress(operation())));
     assert_eq!(again(Ready), Admission::Same(Standing::Done));
 }
 
 #[test]
 fn the_catalog_is_checked_before_the_asynchronous_answer_and_that_before_existence() {
-    let at_once = |changes, known| word(&provision(&catalog(), &request(changes), false, known));
+    let at_once = |changes, known| word(&provision(&catalog(), &Usage::default(), &request(changes), false, known));
     assert_eq!(at_once(json!({"plan_id": "nope"}), None), "invalid");
     assert_eq!(at_once(json!({}), Some(&known(Ready))), "async");
     assert_eq!(word(&deprovision(OFFER, false, None)), "async");
@@ -102,10 +133,10 @@ fn the_catalog_is_checked_before_the_asynchronous_answer_and_that_before_existen
 
 #[test]
 fn every_bad_parameter_is_named() {
-    let one = provision(&catalog(), &request(json!({"parameters": {"x": 1}})), true, None);
+    let one = provision(&catalog(), &Usage::default(), &request(json!({"parameters": {"x": 1}})), true, None);
     let text = "1 error occurred:\n    * the configuration parameter 'x' is not a valid option";
     assert_eq!(one, Admission::Denied(Denial::Invalid(text.into())));
-    let two = provision(&catalog(), &request(json!({"parameters": {"x": 1, "y": 2}})), true, None);
+    let two = provision(&catalog(), &Usage::default(), &request(json!({"parameters": {"x": 1, "y": 2}})), true, None);
     let text = "2 errors occurred:\n    * the configuration parameter 'x' is not a valid option\
         \n    * the configuration parameter 'y' is not a valid option";
     assert_eq!(two, Admission::Denied(Denial::Invalid(text.into())));
@@ -123,12 +154,15 @@ fn a_deprovision_is_new_the_same_or_denied() {
         (OFFER, Some(DeleteFailed), "new"),
         (OFFER, Some(Creating), "new"),
         (OFFER, Some(Deleting), "same"),
+        (OFFER, Some(Updating), "busy"),
+        (OFFER, Some(UpdateFailed), "new"),
         (other_plan, Some(Ready), "invalid"),
     ] {
         assert_eq!(word(&deprovision(offer, true, condition.map(known).as_ref())), expected, "{condition:?}");
     }
     assert_eq!(deprovision(OFFER, true, Some(&known(Creating))), Admission::New(Some(operation())));
     assert_eq!(deprovision(OFFER, true, Some(&known(CreateFailed))), Admission::New(Some(operation())));
+    assert_eq!(deprovision(OFFER, true, Some(&known(UpdateFailed))), Admission::New(Some(operation())));
     assert_eq!(deprovision(OFFER, true, Some(&known(Ready))), Admission::New(None));
     let halting = Known { halts: Some(operation()), ..known(DeleteFailed) };
     assert_eq!(deprovision(OFFER, true, Some(&halting)), Admission::New(Some(operation())));
@@ -145,16 +179,21 @@ fn a_bind_is_new_the_same_or_denied() {
         (app("a"), Some(Ready), Some(claimed), "busy"),
         (app("a"), Some(Ready), Some(binding(BindingProgress::Deleting)), "busy"),
         (app("b"), Some(Ready), Some(binding(BindingProgress::Created)), "conflict"),
+        (json!({"app_guid": "a", "plan_id": PAIR}), Some(Ready), Some(binding(BindingProgress::Created)), "conflict"),
+        (json!({"app_guid": "a", "plan_id": "nope"}), Some(Ready), Some(binding(BindingProgress::Created)), "invalid"),
         (app("a"), None, None, "not found"),
         (app("a"), Some(Deleted), None, "not found"),
         (app("a"), Some(Creating), None, "busy"),
+        (app("a"), Some(Updating), None, "busy"),
+        (app("a"), Some(UpdateFailed), None, "new"),
         (app("a"), Some(Deleting), None, "busy"),
         (app("a"), Some(CreateFailed), None, "invalid"),
         (json!({"plan_id": PAIR}), Some(Ready), None, "invalid"),
         (json!({"plan_id": "nope"}), None, None, "invalid"),
         (json!({"parameters": {"x": 1}}), Some(Ready), None, "invalid"),
     ] {
-        let verdict = bind(&catalog(), &bind_request(changes.clone()), condition.map(known).as_ref(), binding.as_ref());
+        let (instance, request) = (condition.map(known), bind_request(changes.clone()));
+        let verdict = bind(&catalog(), &request, instance.as_ref(), binding.as_ref(), None);
         assert_eq!(word(&verdict), expected, "{changes} {condition:?} {binding:?}");
     }
 }
@@ -171,6 +210,8 @@ fn an_unbind_is_new_or_denied() {
         (OFFER, Some(DeleteFailed), created.clone(), "new"),
         (OFFER, Some(Ready), claimed, "busy"),
         (OFFER, Some(Deleting), created.clone(), "busy"),
+        (OFFER, Some(Updating), created.clone(), "busy"),
+        (OFFER, Some(UpdateFailed), created.clone(), "new"),
         (OFFER, Some(Ready), None, "gone"),
         (OFFER, None, None, "gone"),
         (OFFER, Some(Deleted), created.clone(), "gone"),

@@ -24,6 +24,7 @@ pub(crate) async fn app_at(root: &Path) -> App {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["mysql-broker".into()]).unwrap().self_signed(&key).unwrap();
     let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+    let state_database = crate::store::fixture::property(root).await;
     let config = json!({
         "spec": {
             "deployment": "mysql-broker", "name": "broker", "id": "b-1", "index": 0, "az": "z3",
@@ -39,6 +40,7 @@ pub(crate) async fn app_at(root: &Path) -> App {
                 "ca": certificate.pem(), "certificate": certificate.pem(), "private_key": key.serialize_pem(),
             },
             "documents": documents,
+            "state_database": state_database,
         },
     });
     App::prepare(serde_json::from_value(config).unwrap()).await.unwrap()

@@ -20,6 +20,8 @@ pub(crate) struct Instance {
     pub(crate) group: String,
     pub(crate) index: u32,
     #[serde(default)]
+    pub(crate) az: String,
+    #[serde(default)]
     pub(crate) ips: Vec<IpAddr>,
 }
 
@@ -33,6 +35,19 @@ impl Director {
             .header(CONTENT_TYPE, "text/yaml")
             .body(manifest);
         self.submit("create the deployment", context, request).await
+    }
+
+    /// Bring a deployment to what its manifest says, in the order of the manifest's block `update`.
+    pub(crate) async fn deploy(&self, manifest: String, context: &str) -> Result<TaskId, Error> {
+        let request = self.request(Method::POST, "/deployments").header(CONTENT_TYPE, "text/yaml").body(manifest);
+        self.submit("update the deployment", context, request).await
+    }
+
+    /// The same where VMs may be dead: one that goes is deleted all the same, and one that stays is made again.
+    pub(crate) async fn deploy_and_fix(&self, manifest: String, context: &str) -> Result<TaskId, Error> {
+        let request = self.request(Method::POST, "/deployments").query(&[("fix", "true")]);
+        let request = request.header(CONTENT_TYPE, "text/yaml").body(manifest);
+        self.submit("update the deployment", context, request).await
     }
 
     /// Delete a deployment; none where the director does not know it.

@@ -7,6 +7,9 @@ use super::{Director, Error, TaskId, refusal, send, tail};
 
 /// How many tasks are asked for: an operation of ours makes a handful.
 const LIST_LIMIT: &str = "100";
+/// The same for all operations together.
+const WHOLE_LIST_LIMIT: &str = "1000";
+const UNFINISHED: [&str; 3] = ["queued", "processing", "cancelling"];
 /// Looks at the machines without the deployment's lock, and somebody may do that all the time.
 const STATISTICS: &str = "retrieve vm-stats";
 
@@ -55,10 +58,20 @@ impl Director {
     /// Every unfinished task that may hold the deployment's lock: of every kind (`verbose=2`), because repairs (`scan and
     /// fix`) and starts and stops of one instance are not in the usual list.
     pub(crate) async fn unfinished_tasks(&self, deployment: &str) -> Result<Vec<Task>, Error> {
-        let states = "queued,processing,cancelling";
-        let query = [("deployment", deployment), ("state", states), ("limit", LIST_LIMIT), ("verbose", "2")];
+        let states = UNFINISHED.join(",");
+        let query = [("deployment", deployment), ("state", states.as_str()), ("limit", LIST_LIMIT), ("verbose", "2")];
         let mut tasks = self.list("list the tasks on a deployment", &query).await?;
         tasks.retain(|task| task.description != STATISTICS);
+        Ok(tasks)
+    }
+
+    /// The unfinished tasks of the usual kinds on all deployments; among them are all that we may have asked for.
+    pub(crate) async fn all_unfinished_tasks(&self) -> Result<Vec<Task>, Error> {
+        let states = UNFINISHED.join(",");
+        let query = [("state", states.as_str()), ("limit", WHOLE_LIST_LIMIT)];
+        let mut tasks = self.list("list the unfinished tasks", &query).await?;
+        // A director finds while it lists that a task's worker has been silent for too long, and shows it as `timeout`.
+        tasks.retain(|task| UNFINISHED.contains(&task.state.as_str()));
         Ok(tasks)
     }
 

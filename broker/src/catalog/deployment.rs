@@ -10,6 +10,9 @@ pub(crate) struct Deployment {
     pub(crate) azs: Vec<String>,
     pub(crate) vm_type: String,
     pub(crate) disk_type: String,
+    /// What the cloud config says of the disk type. A plan with another type is an upgrade only where it is known to be no
+    /// smaller.
+    pub(crate) disk_size_in_mb: Option<u64>,
     /// What the VMs find, MariaDB first, where the plan does not say.
     pub(crate) server: Option<Server>,
     /// Where the user does not say; `async` where the plan does not either. Pairs only, as everything below.
@@ -52,6 +55,8 @@ pub(crate) enum ReplicationMode {
 }
 
 impl ReplicationMode {
+    pub(crate) const ALL: [ReplicationMode; 2] = [ReplicationMode::Async, ReplicationMode::SemiSync];
+
     /// The word of catalogs, parameters and manifests.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use broker::osb::{BindRequest, Binding, Empty, Object};
+use broker::osb::{BindRequest, Binding, Empty};
 
 use super::error::Rejection;
 use super::extract::{Body, Words};
@@ -18,8 +18,11 @@ use crate::store::instances;
 pub(super) async fn bind(
     State(app): State<Arc<App>>,
     key: Key,
+    words: Words,
     Body(request): Body<BindRequest>,
 ) -> Result<(StatusCode, Json<Binding>), Rejection> {
+    // Either way it is made before the answer.
+    words.accepts_incomplete()?;
     let (status, credentials) = match binding::bind(&app, &key, &request).await? {
         Bound::Created(credentials) => {
             tracing::info!(instance_id = %key.instance, binding_id = %key.binding, "the binding is made");
@@ -31,17 +34,18 @@ pub(super) async fn bind(
 }
 
 pub(super) async fn show(State(app): State<Arc<App>>, key: Key) -> Result<Json<Binding>, Rejection> {
-    let instance = instances::find(&mut *app.store.connection().await?, &key.instance).await?;
+    let instance = instances::find(&mut app.store.connection().await?, &key.instance).await?;
     if instance.is_none_or(|known| known.condition == Condition::Deleted) {
         return Err(Rejection::not_found("instance does not exist"));
     }
-    let Some((credentials, _)) = binding::find(&app, &key).await? else {
+    let Some((credentials, parameters)) = binding::find(&app, &key).await? else {
         return Err(Rejection::not_found("binding does not exist"));
     };
-    Ok(Json(Binding { credentials, parameters: Some(Object::new()) }))
+    Ok(Json(Binding { credentials, parameters: Some(parameters) }))
 }
 
 pub(super) async fn unbind(State(app): State<Arc<App>>, key: Key, words: Words) -> Result<Json<Empty>, Rejection> {
+    words.accepts_incomplete()?;
     binding::unbind(&app, &key, words.offer()?).await?;
     tracing::info!(instance_id = %key.instance, binding_id = %key.binding, "the binding is removed");
     Ok(Json(Empty {}))

@@ -8,7 +8,7 @@ use broker::osb::{ASYNC_REQUIRED, CONCURRENCY_ERROR, ErrorCode, Problem};
 
 use crate::admission::Denial;
 use crate::binding::Trouble;
-use crate::store::instances::NameTaken;
+use crate::store::{self, instances::NameTaken};
 
 /// An answer that is not a success.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ impl From<Denial> for Rejection {
                 ErrorCode::MaintenanceInfoConflict,
                 "maintenance_info.version is not the one of this plan in the catalog: fetch the catalog again",
             ),
+            // Without a word: none of the specification's fits, and on others Cloud Controller would not say why.
+            Denial::Unsupported(why) => Rejection::plain(StatusCode::UNPROCESSABLE_ENTITY, why),
             Denial::NotFound(why) => Rejection::not_found(&why),
             Denial::Conflict(why) => Rejection::plain(StatusCode::CONFLICT, why),
             Denial::Gone => Rejection::gone(),
@@ -82,6 +84,10 @@ impl From<anyhow::Error> for Rejection {
     fn from(error: anyhow::Error) -> Rejection {
         if error.is::<NameTaken>() {
             return Rejection::plain(StatusCode::CONFLICT, error.to_string());
+        }
+        if store::is_away(&error) {
+            let why = "The service broker cannot use its state database at the moment, please try again later.";
+            return Rejection::plain(StatusCode::SERVICE_UNAVAILABLE, why).with_cause(&error);
         }
         Rejection::plain(StatusCode::INTERNAL_SERVER_ERROR, "There was a problem completing your request.")
             .with_cause(&error)

@@ -5,21 +5,25 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::error::Rejection;
+use super::json;
 use crate::admission::Offer;
 use crate::app::App;
 use crate::ids::{self, BindingId, InstanceId};
 use crate::store::bindings::Key;
 
+/// The words of a query that mean something.
+const NAMES: [&str; 4] = ["accepts_incomplete", "service_id", "plan_id", "operation"];
+
 /// A JSON object.
 pub(super) struct Body<T>(pub(super) T);
 
-/// The query: each name at most once.
+/// The query: each name that is known at most once.
 pub(super) struct Words(Vec<(String, String)>);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
@@ -27,19 +31,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Body<T>, Rejection> {
         check_content_type(request.headers())?;
-        let body = Bytes::from_request(request, app).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Rejection::plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the request body is longer than {} bytes", super::BODY_LIMIT),
-            ),
-            _ => Rejection::bad_request("the request body did not arrive in full"),
-        })?;
-        // serde would fill a structure from an array, by position.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Rejection::bad_request("the request body must be a JSON object"));
-        }
-        let parsed = serde_json::from_slice(&body);
-        parsed.map(Body).map_err(|error| Rejection::bad_request(format!("the request body is not usable: {error}")))
+        let body = Bytes::from_request(request, app).await;
+        let body = body.map_err(|_| Rejection::bad_request("the request body did not arrive in full"))?;
+        json::read(&body).map(Body).map_err(Rejection::bad_request)
     }
 }
 
@@ -94,9 +88,9 @@ impl FromRequestParts<Arc<App>> for Words {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Words, Rejection> {
         let query = Query::<Vec<(String, String)>>::from_request_parts(parts, app).await;
         let Query(words) = query.map_err(|_| Rejection::bad_request("the query of the URL is not usable"))?;
-        for (at, (name, _)) in words.iter().enumerate() {
-            if words[..at].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Rejection::bad_request(format!("`{name}` is given twice in the URL")));
+        for known in NAMES {
+            if words.iter().filter(|(name, _)| name == known).count() > 1 {
+                return Err(Rejection::bad_request(format!("`{known}` is given twice in the URL")));
             }
         }
         Ok(Words(words))

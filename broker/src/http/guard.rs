@@ -1,11 +1,12 @@
-//! What happens to every request: it gets an id, its caller is known, its version is one that we speak, and it is carried
-//! out to the end even when the caller hangs up.
+//! What happens to every request: it gets an id, its caller is known, its version is one that we speak, its body is here in
+//! full, and it is carried out to the end even when the caller hangs up.
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -14,44 +15,52 @@ use broker::osb::{REQUEST_IDENTITY_HEADER, VERSION_HEADER};
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 use tracing::Instrument;
-use uuid::Uuid;
 
+use super::body;
 use super::error::{Cause, Rejection};
+use super::identity::{RequestId, harmless, originator, request_id};
 use crate::app::App;
-
-/// The id of a request: the platform's, or one of ours.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(pub(super) String);
-
-/// The longest identity that is kept in logs and rows; the answer repeats it in full.
-const IDENTITY_LIMIT: usize = 100;
+use crate::config::MissingVersionStatus;
 
 /// Around every handler.
-pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let identity = request.headers().get(REQUEST_IDENTITY_HEADER).filter(|value| !value.is_empty()).cloned();
     let id = request_id(identity.as_ref());
-    let span = tracing::info_span!("request", request_id = id, method = %request.method(), path = request.uri().path());
-    let mut response = async {
-        if let Err(rejection) = check(&app, request.headers()) {
-            return rejection.into_response();
-        }
-        request.extensions_mut().insert(RequestId(id.clone()));
-        // In a task of its own: a client that hangs up must not leave half a binding.
-        let carried_out = app.requests.spawn(next.run(request).in_current_span()).await;
-        carried_out.unwrap_or_else(|panic| Rejection::from(anyhow::Error::new(panic)).into_response())
-    }
-    .instrument(span.clone())
-    .await;
-    span.in_scope(|| conclude(&mut response, &id));
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.0,
+        originator = originator(request.headers()),
+        method = harmless(request.method().as_str()),
+        path = harmless(request.uri().path()),
+    );
+    let mut response = carry_out(&app, request, id.clone(), next).instrument(span.clone()).await;
+    span.in_scope(|| conclude(&mut response, &id.0));
     if let Some(identity) = identity {
         response.headers_mut().insert(HeaderName::from_static(REQUEST_IDENTITY_HEADER), identity);
     }
     response
 }
 
-fn request_id(identity: Option<&HeaderValue>) -> String {
-    let given = identity.and_then(|value| value.to_str().ok());
-    given.map_or_else(|| Uuid::new_v4().to_string(), |text| text.chars().take(IDENTITY_LIMIT).collect())
+async fn carry_out(app: &App, request: Request, id: RequestId, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    if let Err(rejection) = check(app, &head.headers) {
+        body::throw_away(&head.headers, body).await;
+        return rejection.into_response();
+    }
+    let body = match body::read(&head.headers, body, app.clients.timeout()).await {
+        Ok(body) => body,
+        Err(unread) => return unread.into_response(),
+    };
+    head.extensions.insert(id);
+    let request = Request::from_parts(head, Body::from(body));
+    // In a task of its own: a client that hangs up must not leave half a binding.
+    let carried_out = app.requests.spawn(next.run(request).in_current_span()).await;
+    // It may have read what another request has written a moment ago. Nobody is told what the machine could still forget.
+    match (carried_out, app.store.settle().await) {
+        (Ok(response), Ok(())) => response,
+        (Err(panic), _) => Rejection::from(anyhow::Error::new(panic)).into_response(),
+        (Ok(_), Err(error)) => Rejection::from(error).into_response(),
+    }
 }
 
 /// Log what went wrong, and lead the user's report to this line.
@@ -75,7 +84,7 @@ fn check(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
         let why = "user name or password is missing or wrong (basic authentication)";
         return Err(Rejection::plain(StatusCode::UNAUTHORIZED, why));
     }
-    check_version(headers)
+    check_version(app, headers)
 }
 
 /// Compares digests, in a time that tells neither the length nor the first difference.
@@ -98,9 +107,14 @@ fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 /// Every 2.x: minor versions only add, and what they add is ignored.
-fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
+fn check_version(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(version) = headers.get(VERSION_HEADER) else {
-        return Err(Rejection::bad_request("the header X-Broker-API-Version is required; this broker speaks 2.17"));
+        let status = match app.clients.missing_version_status {
+            MissingVersionStatus::BadRequest => StatusCode::BAD_REQUEST,
+            MissingVersionStatus::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        };
+        let why = "the header X-Broker-API-Version is required; this broker speaks 2.17";
+        return Err(Rejection::plain(status, why));
     };
     let is_minor = |minor: &str| !minor.is_empty() && minor.bytes().all(|byte| byte.is_ascii_digit());
     match version.to_str().unwrap_or_default().split_once('.') {

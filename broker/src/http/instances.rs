@@ -1,4 +1,4 @@
-//! `PUT`, `GET` and `DELETE` of a service instance.
+//! `PUT`, `PATCH`, `GET` and `DELETE` of a service instance.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use broker::osb::{Accepted, Empty, ProvisionRequest, ServiceInstance};
-use uuid::Uuid;
+use broker::osb::{Accepted, Empty, MaintenanceInfo, ProvisionRequest, ServiceInstance, UpdateRequest};
 
 use super::error::Rejection;
 use super::extract::{Body, Words};
-use super::guard::RequestId;
-use crate::admission::{self, Admission, Attributes, Condition, Denial, Standing};
+use super::identity::RequestId;
+use crate::admission::{self, Admission, Attributes, Change, Condition, Denial, Known, Standing, Usage};
 use crate::app::App;
+use crate::catalog::{Catalog, Plan};
 use crate::clock::Timestamp;
 use crate::ids::{InstanceId, OperationId};
-use crate::store::instances;
 use crate::store::operations::{self, Kind, NewOperation};
+use crate::store::{Act, Connection, instances, usage};
 
 pub(super) async fn provision(
     State(app): State<Arc<App>>,
@@ -31,7 +31,9 @@ pub(super) async fn provision(
     let now = Timestamp::now();
     let mut tx = app.store.begin().await?;
     let known = instances::find(&mut tx, &id).await?;
-    match admission::provision(&app.catalog, &request, accepts_incomplete, known.as_ref()) {
+    let documents = app.documents();
+    let usage = used(&documents.catalog, &mut tx, &id).await?;
+    match admission::provision(&documents.catalog, &usage, &request, accepts_incomplete, known.as_ref()) {
         Admission::Denied(denial) => Err(denial.into()),
         Admission::Same(Standing::InProgress(operation)) => Ok(accepted(&operation)),
         Admission::Same(Standing::Done) => Ok(Json(Empty {}).into_response()),
@@ -39,23 +41,53 @@ pub(super) async fn provision(
             let context =
                 serde_json::to_string(&request.context.clone().unwrap_or_default()).context("write context")?;
             instances::insert(&mut tx, &id, &Attributes::of(&request), &context, now).await?;
-            let operation = OperationId::new(Uuid::new_v4());
-            let new = NewOperation {
-                id: &operation,
-                instance: &id,
-                kind: Kind::Create,
-                description: "Instance provisioning in progress",
-                request_id: &request_id,
-                halts: None,
-                timeout: app.operation_timeout,
-            };
-            operations::insert(&mut tx, new, now).await?;
-            tx.commit().await.context("record the wish for a service instance")?;
-            app.wish.notify_one();
+            let plan =
+                documents.catalog.service(&request.service_id).and_then(|service| service.plan(&request.plan_id));
+            instances::set_version(&mut tx, &id, plan.and_then(Plan::maintenance_version)).await?;
+            let new = NewOperation::new(Kind::Create, &id, &request_id, app.operation_timeout);
+            let operation = operations::insert(&mut tx, new, now).await?;
+            record(&app, tx).await.context("record the wish for a service instance")?;
             tracing::info!(instance_id = %id, operation_id = %operation, "provision is accepted");
             Ok(accepted(&operation))
         }
     }
+}
+
+pub(super) async fn update(
+    State(app): State<Arc<App>>,
+    id: InstanceId,
+    words: Words,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    Body(request): Body<UpdateRequest>,
+) -> Result<Response, Rejection> {
+    let accepts_incomplete = words.accepts_incomplete()?;
+    let now = Timestamp::now();
+    let mut tx = app.store.begin().await?;
+    let known = instances::find(&mut tx, &id).await?;
+    let documents = app.documents();
+    let usage = used(&documents.catalog, &mut tx, &id).await?;
+    let answer = match admission::update(&documents.catalog, &usage, &request, accepts_incomplete, known.as_ref()) {
+        Admission::Denied(denial) => return Err(denial.into()),
+        Admission::Same(Standing::InProgress(operation)) => return Ok(accepted(&operation)),
+        Admission::Same(Standing::Done) => Json(Empty {}).into_response(),
+        Admission::New(Change { target, halts }) => {
+            let new = NewOperation {
+                halts: halts.as_ref(),
+                target: Some(&target),
+                ..NewOperation::new(Kind::Update, &id, &request_id, app.operation_timeout)
+            };
+            let operation = operations::insert(&mut tx, new, now).await?;
+            tracing::info!(instance_id = %id, operation_id = %operation, "update is accepted");
+            accepted(&operation)
+        }
+    };
+    // Names of the user's place: true from now on, also where the operation fails.
+    if let Some(context) = &request.context {
+        let context = serde_json::to_string(context).context("write context")?;
+        instances::set_context(&mut tx, &id, &context).await?;
+    }
+    record(&app, tx).await.context("record an update")?;
+    Ok(answer)
 }
 
 pub(super) async fn deprovision(
@@ -72,20 +104,14 @@ pub(super) async fn deprovision(
         Admission::Denied(denial) => Err(denial.into()),
         Admission::Same(operation) => Ok(accepted(&operation)),
         Admission::New(halts) => {
-            let operation = OperationId::new(Uuid::new_v4());
             let new = NewOperation {
-                id: &operation,
-                instance: &id,
-                kind: Kind::Delete,
-                description: "Instance deletion in progress",
-                request_id: &request_id,
                 halts: halts.as_ref(),
-                timeout: app.operation_timeout,
+                ..NewOperation::new(Kind::Delete, &id, &request_id, app.operation_timeout)
             };
-            operations::insert(&mut tx, new, now).await?;
-            tx.commit().await.context("record the wish for a deletion")?;
+            let operation = operations::insert(&mut tx, new, now).await?;
+            let recorded = record(&app, tx).await;
             app.halt.notify_waiters();
-            app.wish.notify_one();
+            recorded.context("record the wish for a deletion")?;
             tracing::info!(instance_id = %id, operation_id = %operation, "deprovision is accepted");
             Ok(accepted(&operation))
         }
@@ -93,15 +119,34 @@ pub(super) async fn deprovision(
 }
 
 pub(super) async fn show(State(app): State<Arc<App>>, id: InstanceId) -> Result<Json<ServiceInstance>, Rejection> {
-    let known = instances::find(&mut *app.store.connection().await?, &id).await?;
-    match known {
-        // After a failed deletion the platform keeps the instance.
-        Some(known) if matches!(known.condition, Condition::Ready | Condition::DeleteFailed) => {
-            let Attributes { service_id, plan_id, parameters, .. } = known.attributes;
-            Ok(Json(ServiceInstance { service_id, plan_id, parameters }))
+    let known = instances::find(&mut app.store.connection().await?, &id).await?;
+    let not_found = || Denial::NotFound("instance does not exist".into());
+    let Known { attributes, maintenance_version, condition, .. } = known.ok_or_else(not_found)?;
+    match condition {
+        // After a failed update or deletion the platform keeps the instance.
+        Condition::Ready | Condition::UpdateFailed | Condition::DeleteFailed => {
+            let Attributes { service_id, plan_id, parameters, .. } = attributes;
+            let version = |version| MaintenanceInfo { version, description: None };
+            let maintenance_info = maintenance_version.map(version);
+            Ok(Json(ServiceInstance { service_id, plan_id, parameters, maintenance_info }))
         }
-        Some(_) | None => Err(Denial::NotFound("instance does not exist".into()).into()),
+        Condition::Updating => Err(Denial::Concurrency.into()),
+        Condition::Creating | Condition::CreateFailed | Condition::Deleting | Condition::Deleted => {
+            Err(not_found().into())
+        }
     }
+}
+
+/// Record a wish and have it looked at: also after an error, since it may be recorded all the same.
+async fn record(app: &App, act: Act) -> anyhow::Result<()> {
+    let recorded = act.commit().await;
+    app.wish.notify_one();
+    recorded
+}
+
+/// Nothing is counted where nothing is limited.
+async fn used(catalog: &Catalog, db: &mut Connection, id: &InstanceId) -> anyhow::Result<Usage> {
+    if catalog.has_quotas() { usage::count(db, id).await } else { Ok(Usage::default()) }
 }
 
 fn accepted(operation: &OperationId) -> Response {

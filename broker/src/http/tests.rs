@@ -1,6 +1,12 @@
 //! The interface in raw JSON, over the real router and a real state database. Nobody works on the wishes here, so that
 //! every state can be looked at.
 
+mod answers;
+mod binding;
+mod parameters;
+mod quota;
+mod update;
+
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine;
@@ -16,10 +22,13 @@ use crate::app::fixture::{PASSWORD, app};
 use crate::clock::Timestamp;
 use crate::ids::{BindingId, InstanceId};
 use crate::store::bindings::Key;
+use crate::store::instances::Lease;
 use crate::store::{bindings, operations};
 
 const SERVICE: &str = "7b7d8c3e-6f0e-4f6b-9a0d-3c0f5d4f1a10";
 const SINGLE: &str = "0e6a1f52-9d0c-4c5e-8a41-6a1f6c0b7d21";
+/// The words of the specification.
+const ERRORS: [&str; 4] = ["AsyncRequired", "ConcurrencyError", "MaintenanceInfoConflict", "RequiresApp"];
 
 struct Api {
     app: Arc<App>,
@@ -41,9 +50,11 @@ impl Api {
     async fn send(&self, request: Request<Body>) -> Answer {
         let response = router(self.app.clone()).oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
-        let body = to_bytes(body, BODY_LIMIT).await.unwrap();
+        let body = to_bytes(body, body::LIMIT).await.unwrap();
         let body = serde_json::from_slice(&body).expect("every answer is JSON");
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        let answer = Answer { status: head.status.as_u16(), headers: head.headers, body };
+        answer.check();
+        answer
     }
 
     async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
@@ -69,15 +80,37 @@ impl Api {
         let mut db = self.app.store.connection().await.unwrap();
         let operation = operations::in_progress(&mut db, &InstanceId::parse(id).unwrap()).await.unwrap().unwrap();
         let now = Timestamp::now();
-        if operation.kind == operations::Kind::Delete && state == State::Succeeded {
-            operations::finish_deletion(&mut db, &operation, "ended", now).await.unwrap();
-        } else {
-            operations::finish(&mut db, &operation.id, state, "ended", now).await.unwrap();
+        match (operation.kind, state) {
+            (operations::Kind::Delete, State::Succeeded) => {
+                operations::finish_deletion(&mut db, &operation, "ended", now).await.unwrap();
+            }
+            (operations::Kind::Update, State::Succeeded) => {
+                operations::finish_update(&mut db, &operation, "ended", now).await.unwrap();
+            }
+            _ => drop(operations::finish(&mut db, &operation.id, state, "ended", now).await.unwrap()),
         }
     }
 }
 
 impl Answer {
+    /// What holds for every answer.
+    fn check(&self) {
+        let Answer { status, headers, body } = self;
+        assert_eq!(headers["content-type"], "application/json");
+        let members = body.as_object().expect("every answer is an object");
+        assert!(!body.to_string().contains(":null"), "{body}");
+        if *status < 400 {
+            return;
+        }
+        for (name, value) in members {
+            match name.as_str() {
+                "error" => assert!(ERRORS.iter().any(|error| value == error), "{body}"),
+                "description" => assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{body}"),
+                _ => panic!("an error has no {name}: {body}"),
+            }
+        }
+    }
+
     fn expect(&self, status: u16, words: &str) {
         let text = self.body.to_string();
         assert!(self.status == status && text.contains(words), "{} {text}; not {status} {words}", self.status);
@@ -149,7 +182,7 @@ async fn the_request_identity_comes_back_with_errors_too() {
 async fn a_path_or_method_that_is_not_known_is_told_so_in_json() {
     let api = Api::new().await;
     api.call("GET", "/", "").await.expect(404, "below /v2");
-    api.call("PATCH", "/v2/service_instances/i", "{}").await.expect(405, "method");
+    api.call("POST", "/v2/service_instances/i", "{}").await.expect(405, "method");
     api.call("POST", "/v2/catalog", "{}").await.expect(405, "method");
 }
 
@@ -158,22 +191,22 @@ async fn a_body_that_is_not_usable_is_a_400_that_names_what_is_wrong() {
     let api = Api::new().await;
     let path = "/v2/service_instances/i?accepts_incomplete=true";
     for (body, words) in [
-        ("", "must be a JSON object"),
-        ("nope", "must be a JSON object"),
+        ("", "not usable: EOF"),
+        ("nope", "not usable: expected"),
         ("[\"s\", \"p\", \"o\", \"s\"]", "must be a JSON object"),
         ("{\"service_id\":", "not usable"),
-        ("{}", "missing field `service_id`"),
-        ("{\"service_id\": 1}", "invalid type"),
-        ("{\"service_id\":\"a\",\"service_id\":\"b\"}", "duplicate field `service_id`"),
+        ("{}", "`service_id` is missing"),
+        ("{\"service_id\": 1}", "`service_id` must be a string"),
+        ("{\"service_id\":\"a\",\"service_id\":\"b\"}", "two members of the same name"),
     ] {
         api.call("PUT", path, body).await.expect(400, words);
     }
-    api.put("i", json!({"parameters": [1]})).await.expect(400, "not usable");
-    api.put("i", json!({"context": "x"})).await.expect(400, "not usable");
+    api.put("i", json!({"parameters": [1]})).await.expect(400, "`parameters` must be a JSON object");
+    api.put("i", json!({"context": "x"})).await.expect(400, "`context` must be a JSON object");
     let deep = format!("{{\"context\":{}", "[".repeat(10_000));
     let answer = api.call("PUT", path, &deep).await;
     assert!(answer.status == 400 && answer.body.to_string().len() < 300);
-    let long = format!("{{\"context\":\"{}\"}}", "x".repeat(BODY_LIMIT));
+    let long = format!("{{\"context\":\"{}\"}}", "x".repeat(body::LIMIT));
     api.call("PUT", path, &long).await.expect(413, "longer than");
     let text = request("PUT", path, "").header("content-type", "text/plain").body(Body::from("{}")).unwrap();
     api.send(text).await.expect(400, "application/json");
@@ -222,7 +255,10 @@ async fn a_provision_is_one_operation_however_often_it_is_sent() {
     assert_eq!(api.put("i", json!({})).await.body, json!({}));
     api.poll("i", "").await.expect(200, "succeeded");
     let shown = api.call("GET", "/v2/service_instances/i", "").await;
-    assert_eq!(shown.body, json!({"service_id": SERVICE, "plan_id": SINGLE, "parameters": {}}));
+    assert_eq!(
+        shown.body,
+        json!({"service_id": SERVICE, "plan_id": SINGLE, "parameters": {}, "maintenance_info": {"version": "1.0.0"}})
+    );
 }
 
 #[tokio::test]
@@ -237,7 +273,7 @@ async fn a_refused_provision_leaves_nothing() {
     let api = Api::new().await;
     api.put("i", json!({"plan_id": "nope"})).await.expect(400, "not a plan of the service offering");
     api.put("i", json!({"parameters": {"x": 1, "y": 2}})).await.expect(400, "2 errors occurred:\\n    * the config");
-    api.put("i", json!({"maintenance_info": {"version": "1.0.0"}})).await.expect(422, "MaintenanceInfoConflict");
+    api.put("i", json!({"maintenance_info": {"version": "0.9.0"}})).await.expect(422, "MaintenanceInfoConflict");
     assert_eq!(api.poll("i", "").await.status, 404);
     api.delete("i").await.expect(410, "{}");
 }
@@ -275,47 +311,6 @@ async fn a_failed_deletion_says_whether_the_instance_is_usable_and_may_be_tried_
     assert_eq!(api.poll("i", "").await.body["instance_usable"], false);
     api.call("GET", "/v2/service_instances/i", "").await.expect(200, SINGLE);
     api.delete("i").await.expect(202, "operation");
-}
-
-#[tokio::test]
-async fn a_binding_is_refused_where_the_instance_cannot_have_one() {
-    let api = Api::new().await;
-    let path = "/v2/service_instances/i/service_bindings/b";
-    let delete = format!("{path}?service_id={SERVICE}&plan_id={SINGLE}");
-    let body = json!({"service_id": SERVICE, "plan_id": SINGLE}).to_string();
-    api.call("PUT", path, &body).await.expect(404, "instance does not exist");
-    api.call("GET", path, "").await.expect(404, "instance does not exist");
-    api.call("DELETE", &delete, "").await.expect(410, "{}");
-    api.call("DELETE", path, "").await.expect(400, "`service_id` is missing");
-    api.put("i", json!({})).await;
-    api.call("PUT", path, &body).await.expect(422, "ConcurrencyError");
-    api.finish("i", State::Succeeded).await;
-    api.call("PUT", path, "{}").await.expect(400, "missing field");
-    api.call("PUT", "/v2/service_instances/i/service_bindings/b%2F", &body).await.expect(400, "service binding");
-    api.call("GET", path, "").await.expect(404, "binding does not exist");
-    api.call("DELETE", &delete, "").await.expect(410, "{}");
-    api.call("PUT", path, &body).await.expect(503, "try again later");
-    api.call("GET", path, "").await.expect(404, "binding does not exist");
-}
-
-#[tokio::test]
-async fn a_binding_that_may_have_a_user_is_not_forgotten_when_its_repetition_fails() {
-    let api = Api::new().await;
-    api.put("i", json!({})).await;
-    api.finish("i", State::Succeeded).await;
-    let body = json!({"service_id": SERVICE, "plan_id": SINGLE}).to_string();
-    let key = Key { instance: InstanceId::parse("i").unwrap(), binding: BindingId::parse("b").unwrap() };
-    let credentials = serde_json::to_vec(&Credentials::new("127.0.0.1", 3306, "s", "u", "p")).unwrap();
-    let sealed = api.app.sealer.seal(&key.instance, &key.binding, &credentials).unwrap();
-    let attributes = BindingAttributes::of(&serde_json::from_str(&body).unwrap());
-    let times = (Timestamp(1), Timestamp(2));
-    bindings::insert(&mut api.app.store.connection().await.unwrap(), &key, &attributes, &sealed, times).await.unwrap();
-
-    api.call("PUT", "/v2/service_instances/i/service_bindings/b", &body).await.expect(503, "try again later");
-
-    let kept = bindings::find(&mut api.app.store.connection().await.unwrap(), &key, Timestamp::now()).await.unwrap();
-    let known = kept.unwrap().known;
-    assert_eq!((known.progress, known.is_claimed), (BindingProgress::Creating, false));
 }
 
 #[tokio::test]

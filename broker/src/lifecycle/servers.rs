@@ -40,6 +40,33 @@ pub(crate) fn readiness(is_pair: bool, answers: &[Answer]) -> Servers {
     }
 }
 
+/// A server and the zone that it stands in.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) zone: String,
+    pub(crate) answer: Option<Answer>,
+}
+
+/// The zone in which the leader stands alone; or why there is none yet. Its data are the pair's: nothing that anybody was
+/// told is committed lacks there.
+pub(crate) fn zone_of_leader(seats: &[Seat]) -> Result<String, String> {
+    let leads =
+        |seat: &&Seat| seat.answer.as_ref().is_some_and(|answer| answer.status.as_ref().is_some_and(was_chosen));
+    let mut leaders = seats.iter().filter(leads);
+    let (Some(leader), None) = (leaders.next(), leaders.next()) else {
+        return Err("waiting for a writable leader, which is the server that stays".into());
+    };
+    match seats.iter().filter(|seat| seat.zone == leader.zone).count() {
+        1 => Ok(leader.zone.clone()),
+        _ => Err("both servers stand in one zone, so it cannot be chosen which one stays".into()),
+    }
+}
+
+/// Writable, and by the voters' choice.
+fn was_chosen(status: &Status) -> bool {
+    is_writable(status) && status.record.leader.as_ref() == Some(&status.instance) && !status.record.is_vacant
+}
+
 fn not_ready(why: &str) -> Servers {
     Servers::NotReady(why.into())
 }
@@ -96,14 +123,14 @@ mod tests {
         Answer { address: IpAddr::from([127, 0, 0, last]), status: Some(status) }
     }
 
-    fn leader(last: u8) -> Answer {
+    fn leader_at(last: u8) -> Answer {
         server(last, Role::Leader, false, None)
     }
 
     #[test]
     fn a_single_server_is_ready_when_it_is_the_writable_leader() {
         let silent = Answer { address: IpAddr::from([127, 0, 0, 1]), status: None };
-        assert_eq!(readiness(false, &[leader(1)]), Servers::Ready);
+        assert_eq!(readiness(false, &[leader_at(1)]), Servers::Ready);
         assert_eq!(readiness(false, &[silent]), not_ready("waiting for a writable server"));
         assert_eq!(readiness(false, &[]), not_ready("waiting for a writable server"));
         let read_only = server(1, Role::Unknown, true, None);
@@ -111,15 +138,43 @@ mod tests {
     }
 
     #[test]
+    fn the_leader_that_the_voters_chose_stays_where_it_stands_alone() {
+        let chosen = |last: u8, leader: &str| {
+            let mut answer = leader_at(last);
+            answer.status.as_mut().unwrap().record.leader = Some(leader.into());
+            answer
+        };
+        let seat = |zone: &str, answer: Option<Answer>| Seat { zone: zone.into(), answer };
+        let follower = || Some(server(1, Role::Follower, true, Some("127.0.0.2")));
+        let second = || Some(chosen(2, "mysql/a"));
+        for (seats, expected) in [
+            ([seat("z1", follower()), seat("z2", second())], Ok("z2")),
+            ([seat("z1", None), seat("z2", second())], Ok("z2")),
+            ([seat("z1", follower()), seat("z1", second())], Err("one zone")),
+            ([seat("z1", follower()), seat("z2", None)], Err("waiting for a writable leader")),
+            ([seat("z1", Some(chosen(1, "mysql/a"))), seat("z2", second())], Err("waiting for a writable leader")),
+            // Writable, and by nobody's choice: another one may lead.
+            ([seat("z1", follower()), seat("z2", Some(chosen(2, "mysql/b")))], Err("waiting for a writable leader")),
+            ([seat("z1", follower()), seat("z2", Some(leader_at(2)))], Err("waiting for a writable leader")),
+        ] {
+            match (zone_of_leader(&seats), expected) {
+                (Ok(zone), Ok(expected)) => assert_eq!(zone, expected),
+                (Err(why), Err(words)) => assert!(why.contains(words), "{why}"),
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_pair_is_ready_when_the_other_server_follows_this_leader() {
         let follower = |source| server(2, Role::Follower, true, Some(source));
-        assert_eq!(readiness(true, &[leader(1), follower("127.0.0.1")]), Servers::Ready);
+        assert_eq!(readiness(true, &[leader_at(1), follower("127.0.0.1")]), Servers::Ready);
         let waiting = not_ready("waiting for the follower to replicate");
-        assert_eq!(readiness(true, &[leader(1), follower("127.0.0.9")]), waiting);
-        assert_eq!(readiness(true, &[leader(1)]), waiting);
+        assert_eq!(readiness(true, &[leader_at(1), follower("127.0.0.9")]), waiting);
+        assert_eq!(readiness(true, &[leader_at(1)]), waiting);
         let mut stopped = follower("127.0.0.1");
         stopped.status.as_mut().unwrap().replication.as_mut().unwrap().applier_running = false;
-        assert_eq!(readiness(true, &[leader(1), stopped]), waiting);
-        assert_eq!(readiness(true, &[leader(1), leader(2)]), not_ready("more than one server is writable"));
+        assert_eq!(readiness(true, &[leader_at(1), stopped]), waiting);
+        assert_eq!(readiness(true, &[leader_at(1), leader_at(2)]), not_ready("more than one server is writable"));
     }
 }

@@ -60,7 +60,8 @@ impl Broker {
     /// A user deletes: what is in progress is halted.
     fn delete(&mut self, now: u64) {
         let row = self.row();
-        if row.wish == Wish::Delete && row.ending.is_none() {
+        // While it is updated the instance cannot be deleted.
+        if !matches!(row.wish, Wish::Create { .. }) && row.ending.is_none() {
             return;
         }
         row.ending.get_or_insert(Err("halted".into()));
@@ -92,18 +93,19 @@ impl Broker {
         let tasks = row.submission.map(|_| world.tasks_of(row.number)).unwrap_or_default();
         let mut unanswered = is_unanswered(row.submission, tasks.last().map(|task| task.id));
         let halted = row.number.checked_sub(1).map(|number| self.rows[number as usize].clone());
-        let halted = halted.filter(|halted| matches!(halted.wish, Wish::Create { .. }));
+        let halted = halted.filter(|halted| match halted.wish {
+            Wish::Create { .. } => row.wish == Wish::Delete,
+            Wish::Update { .. } => halted.ending != Some(Ok(())),
+            Wish::Delete => false,
+        });
         let is_waiting = tasks.iter().any(|task| task.state == TaskState::Unfinished);
         let halted_number = halted.as_ref().map(|halted| halted.number);
         let others = if is_waiting { vec![] } else { world.other_tasks(row.number, halted_number) };
-        let mut is_deployed = true;
-        if row.wish == Wish::Delete {
-            if let Some(halted) = &halted {
-                let newest = world.tasks_of(halted.number).last().map(|task| task.id);
-                unanswered |= is_unanswered(halted.submission, newest);
-            }
-            is_deployed = world.is_deployed;
+        if let Some(halted) = &halted {
+            let newest = world.tasks_of(halted.number).last().map(|task| task.id);
+            unanswered |= is_unanswered(halted.submission, newest);
         }
+        let is_deployed = row.wish != Wish::Delete || world.is_deployed;
         let in_doubt = unanswered && world.now - *self.unanswered_since.get_or_insert(world.now) < SETTLE;
         if !unanswered {
             self.unanswered_since = None;
@@ -165,6 +167,20 @@ fn run_to_end(broker: &mut Broker, world: &mut World, random: &mut StdRng, delet
     }
 }
 
+/// Users change what is there, to a pair, to a single server, to other parameters, whatever the last change has left.
+fn change_often(broker: &mut Broker, world: &mut World, random: &mut StdRng, seed: u64) {
+    for _ in 0..random.random_range(0..4) {
+        let is_pair = random.random_bool(0.5);
+        broker.start(Wish::Update { is_pair }, world.now);
+        run_to_end(broker, world, random, None);
+        let row = broker.row().clone();
+        if row.ending == Some(Ok(())) {
+            assert_eq!(world.deployed_last_by, Some(row.number), "seed {seed}: success is a lie");
+            assert!(!is_pair || world.was_done(row.number, Act::RunErrand), "seed {seed}: success is a lie");
+        }
+    }
+}
+
 fn run(seed: u64, is_pair: bool) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut world = World::new(Faults::All, FAULTS_END);
@@ -175,6 +191,7 @@ fn run(seed: u64, is_pair: bool) {
     let row = broker.row().clone();
     if matches!(row.wish, Wish::Create { .. }) && row.ending == Some(Ok(())) {
         assert!(world.is_deployed && world.errands_done >= usize::from(is_pair), "seed {seed}: success is a lie");
+        change_often(&mut broker, &mut world, &mut random, seed);
     }
 
     while broker.row().wish != Wish::Delete || broker.row().ending != Some(Ok(())) {
@@ -204,6 +221,22 @@ fn creation_succeeds(seed: u64, faults: Faults, is_pair: bool) {
     let ending = broker.row().ending.clone();
     assert_eq!(ending, Some(Ok(())), "seed {seed}, {faults:?}, at {}", world.now);
     assert!(world.is_deployed && world.errands_done >= usize::from(is_pair), "seed {seed}: success is a lie");
+}
+
+fn updates_succeed(seed: u64, faults: Faults) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut world = World::new(faults, FAULTS_END);
+    let mut broker = Broker::new(Wish::Create { is_pair: false });
+    run_to_end(&mut broker, &mut world, &mut random, None);
+    change_often(&mut broker, &mut world, &mut random, seed);
+    assert!(broker.rows.iter().all(|row| row.ending == Some(Ok(()))), "seed {seed}, {faults:?}: {:?}", broker.rows);
+}
+
+#[test]
+fn every_update_succeeds_where_faults_are_only_transient() {
+    for faults in [Faults::None, Faults::Transient] {
+        (0..SEEDS).for_each(|seed| updates_succeed(seed, faults));
+    }
 }
 
 #[test]

@@ -69,6 +69,22 @@ fn a_creation_deploys_configures_and_asks_the_servers() {
 }
 
 #[test]
+fn an_update_does_what_a_creation_does_and_says_so_in_its_own_words() {
+    use {Act::*, TaskState::*};
+    let update = Desired { wish: Wish::Update { is_pair: true }, ..pair() };
+    assert_eq!(next_step(&update, &seen(vec![])), Step::Deploy);
+    waits_for(next_step(&update, &seen(vec![task(1, Deploy, Unfinished)])), "update in progress: updating the virtual");
+    fails_with(next_step(&update, &seen(vec![task(1, Deploy, broken())])), "could not be updated", Some(1));
+    assert_eq!(next_step(&update, &seen(vec![task(1, Deploy, Done)])), Step::RunErrand);
+    let single = Desired { wish: Wish::Update { is_pair: false }, ..pair() };
+    assert_eq!(next_step(&single, &seen(vec![task(1, Deploy, Done)])), Step::AskServers);
+    // What a failed update before it has sent may still arrive, or be at work.
+    waits_for(next_step(&update, &Observed { in_doubt: true, ..seen(vec![]) }), "asking the director");
+    let others = vec![OtherTask { id: TaskId(7), is_to_be_cancelled: true }];
+    waits_for(next_step(&update, &Observed { others, ..seen(vec![]) }), "another task on the deployment (task 7)");
+}
+
+#[test]
 fn a_failed_task_of_a_creation_fails_it_unless_the_director_was_in_its_own_way() {
     use {Act::*, TaskState::*};
     fails_with(next_step(&pair(), &seen(vec![task(1, Deploy, broken())])), "could not be created", Some(1));

@@ -18,7 +18,7 @@ pub struct Credentials {
     pub port: u16,
     /// The address for everybody else.
     pub uri: String,
-    /// The user, 32 hexadecimal digits.
+    /// The user: 32 hexadecimal digits, or the name that was asked for.
     pub username: String,
 }
 

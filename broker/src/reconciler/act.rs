@@ -5,12 +5,14 @@ use anyhow::{Context, anyhow};
 use broker::osb::State;
 
 use super::Turn;
-use super::observe::Memory;
+use super::observe::{self, Memory};
+use super::place::{self, Place};
 use crate::admission::parameters::Parameters;
 use crate::app::App;
 use crate::bosh::{self, TaskId};
 use crate::catalog::Deployment;
 use crate::clock::Timestamp;
+use crate::documents::Documents;
 use crate::lifecycle::{Act, Ending, NOT_IN_TIME, Step, Submission};
 use crate::manifest::{CONFIGURE_ERRAND, MYSQL_GROUP, deployment_name};
 use crate::store::operations::{self, Kind, Operation};
@@ -18,13 +20,7 @@ use crate::store::operations::{self, Kind, Operation};
 /// Carry out a step.
 pub(super) async fn act(app: &App, operation: &Operation, step: Step, memory: &mut Memory) -> anyhow::Result<Turn> {
     match step {
-        Step::Deploy => {
-            let plan = plan(app, operation)?;
-            let parameters = Parameters::parse(plan.topology, &operation.attributes.parameters);
-            let parameters = parameters.map_err(|complaints| anyhow!("read the parameters: {complaints:?}"))?;
-            let manifest = app.manifests.render(operation.instance.as_str(), plan, parameters)?;
-            send(app, operation, Request::Deploy(manifest), memory).await
-        }
+        Step::Deploy => deploy(app, operation, memory).await,
         Step::RunErrand => send(app, operation, Request::RunErrand, memory).await,
         Step::DeleteDeployment { force } => send(app, operation, Request::Delete { force }, memory).await,
         Step::Cancel(task) => cancel(app, task, memory).await,
@@ -34,6 +30,27 @@ pub(super) async fn act(app: &App, operation: &Operation, step: Step, memory: &m
         Step::Done => done(app, operation).await,
         Step::Fail(ending) => fail(app, operation, &ending).await,
     }
+}
+
+async fn deploy(app: &App, operation: &Operation, memory: &mut Memory) -> anyhow::Result<Turn> {
+    let documents = app.documents();
+    let plan = plan(&documents, operation)?;
+    let place = match place::find(app, operation, plan).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(why)) => return wait(app, operation, &format!("Instance update in progress: {why}"), memory).await,
+        Err(error) => return stumble(app, operation, error, memory).await,
+    };
+    let parameters = Parameters::parse(plan.topology, &operation.attributes.parameters);
+    let parameters = parameters.map_err(|complaints| anyhow!("read the parameters: {complaints:?}"))?;
+    let render = |azs| {
+        let placed = Deployment { azs, ..plan.clone() };
+        documents.manifests.render(operation.instance.as_str(), &placed, parameters)
+    };
+    let request = match place {
+        Place::Anywhere => Request::Deploy(render(plan.azs.clone())?),
+        Place::WithLeader(zone) => Request::Shrink(render(vec![zone])?),
+    };
+    send(app, operation, request, memory).await
 }
 
 /// The director or its answer was no use. An operation that is overdue ends here too.
@@ -50,6 +67,7 @@ pub(super) async fn stumble(
     }
     let doing = match operation.kind {
         Kind::Create => "provisioning",
+        Kind::Update => "update",
         Kind::Delete => "deletion",
     };
     let why = format!("Instance {doing} in progress: waiting for the director of the virtual machines");
@@ -66,23 +84,28 @@ pub(super) async fn give_up(app: &App, operation: &Operation, error: &anyhow::Er
 }
 
 /// What the plan of an instance means to the director.
-pub(super) fn plan<'a>(app: &'a App, operation: &Operation) -> anyhow::Result<&'a Deployment> {
+pub(super) fn plan<'a>(documents: &'a Documents, operation: &Operation) -> anyhow::Result<&'a Deployment> {
     let attributes = &operation.attributes;
-    let plan = app.catalog.service(&attributes.service_id).and_then(|service| service.plan(&attributes.plan_id));
+    let service = documents.catalog.service(&attributes.service_id);
+    let plan = service.and_then(|service| service.plan(&attributes.plan_id));
     plan.map(|plan| &plan.deployment).with_context(|| format!("find plan {} in the catalog", attributes.plan_id))
 }
 
 /// What makes a task.
 enum Request {
     Deploy(String),
+    /// A deployment of a pair's leader alone.
+    Shrink(String),
     RunErrand,
-    Delete { force: bool },
+    Delete {
+        force: bool,
+    },
 }
 
 impl Request {
     fn act(&self) -> Act {
         match self {
-            Request::Deploy(_) => Act::Deploy,
+            Request::Deploy(_) | Request::Shrink(_) => Act::Deploy,
             Request::RunErrand => Act::RunErrand,
             Request::Delete { .. } => Act::DeleteDeployment,
         }
@@ -93,11 +116,12 @@ impl Request {
 /// by the operation's id in the next turn.
 async fn send(app: &App, operation: &Operation, request: Request, memory: &mut Memory) -> anyhow::Result<Turn> {
     let submission = Submission { act: request.act(), after: memory.newest.unwrap_or(TaskId(0)) };
-    let mut db = app.store.connection().await?;
-    if !operations::record_submission(&mut db, operation, Some(submission)).await? {
+    // In an act: whoever takes the instance over meanwhile does so before, and this is refused, or after, and reads it.
+    let mut tx = app.store.begin().await?;
+    if !operations::record_submission(&mut tx, operation, Some(submission)).await? {
         return Ok(Turn::Ended);
     }
-    drop(db);
+    tx.commit().await.context("record what is to be sent")?;
     match submit(app, operation, request).await {
         Ok(task) => {
             match task {
@@ -124,9 +148,10 @@ async fn send(app: &App, operation: &Operation, request: Request, memory: &mut M
 
 /// Put back what was recorded before a request that, for certain, was not carried out.
 async fn restore(app: &App, operation: &Operation) -> anyhow::Result<()> {
-    let mut db = app.store.connection().await?;
+    let mut tx = app.store.begin().await?;
     // Where the operation is not ours any more, whoever has it looks the request up, and finds that it never arrived.
-    operations::record_submission(&mut db, operation, operation.submission).await.map(drop)
+    operations::record_submission(&mut tx, operation, operation.submission).await?;
+    tx.commit().await.context("record what was not sent")
 }
 
 /// None: there is nothing to delete.
@@ -135,7 +160,13 @@ async fn submit(app: &App, operation: &Operation, request: Request) -> Result<Op
     let context = operation.id.as_str();
     let director = &app.director;
     match request {
-        Request::Deploy(manifest) => director.deploy_first(manifest, context).await.map(Some),
+        Request::Deploy(manifest) => match operation.kind {
+            Kind::Create | Kind::Delete => director.deploy_first(manifest, context).await.map(Some),
+            Kind::Update => director.deploy(manifest, context).await.map(Some),
+        },
+        // The follower's VM may be dead. Nothing is lost with it: the leader has every transaction that it has, and nobody
+        // else becomes the leader meanwhile.
+        Request::Shrink(manifest) => director.deploy_and_fix(manifest, context).await.map(Some),
         Request::Delete { force } => director.delete_deployment(&deployment, force, context).await,
         Request::RunErrand => {
             let instances = director.instances(&deployment).await?;
@@ -161,7 +192,7 @@ async fn cancel(app: &App, task: TaskId, memory: &mut Memory) -> anyhow::Result<
 
 async fn wait(app: &App, operation: &Operation, why: &str, memory: &Memory) -> anyhow::Result<Turn> {
     if operation.description != why {
-        operations::describe(&mut *app.store.connection().await?, &operation.id, why).await?;
+        operations::describe(&mut app.store.connection().await?, &operation.id, why).await?;
     }
     Ok(Turn::Pause(memory.pause()))
 }
@@ -173,6 +204,9 @@ async fn done(app: &App, operation: &Operation) -> anyhow::Result<Turn> {
         Kind::Create => {
             let description = "Instance provisioning completed";
             operations::finish(&mut tx, &operation.id, State::Succeeded, description, now).await?;
+        }
+        Kind::Update => {
+            operations::finish_update(&mut tx, operation, "Instance update completed", now).await?;
         }
         Kind::Delete => {
             operations::finish_deletion(&mut tx, operation, "Instance deletion completed", now).await?;
@@ -190,16 +224,23 @@ async fn done(app: &App, operation: &Operation) -> anyhow::Result<Turn> {
 async fn fail(app: &App, operation: &Operation, ending: &Ending) -> anyhow::Result<Turn> {
     let task = ending.task.map(|task| task.0);
     tracing::error!(kind = ?operation.kind, task, cause = ending.cause, "the operation failed");
-    let description = sentence(app, operation, ending);
-    let mut db = app.store.connection().await?;
-    operations::finish(&mut db, &operation.id, State::Failed, &description, Timestamp::now()).await?;
+    let is_usable = match operation.kind {
+        Kind::Create | Kind::Delete => None,
+        Kind::Update => observe::is_writable(app, operation).await,
+    };
+    let description = sentence(app, operation, ending, is_usable);
+    let mut tx = app.store.begin().await?;
+    operations::set_usable(&mut tx, &operation.id, is_usable).await?;
+    operations::finish(&mut tx, &operation.id, State::Failed, &description, Timestamp::now()).await?;
+    tx.commit().await.context("record the failure of an operation")?;
     Ok(Turn::Ended)
 }
 
-/// What the user reads: what failed, what to do, and the words that lead an operator to the cause.
-fn sentence(app: &App, operation: &Operation, ending: &Ending) -> String {
+/// What the user reads: what failed, what state that leaves, what to do, and the words that lead an operator to the cause.
+fn sentence(app: &App, operation: &Operation, ending: &Ending, is_usable: Option<bool>) -> String {
     let service_id = &operation.attributes.service_id;
-    let service = app.catalog.service(service_id).map_or(service_id, |service| &service.name);
+    let documents = app.documents();
+    let service = documents.catalog.service(service_id).map_or(service_id, |service| &service.name);
     let task = ending.task.map(|task| format!(", task-id: {task}")).unwrap_or_default();
     let what = ending.sentence;
     let (intro, advice, word) = match operation.kind {
@@ -207,6 +248,24 @@ fn sentence(app: &App, operation: &Operation, ending: &Ending) -> String {
             "Instance provisioning failed: There was a problem completing your request.",
             "Delete this service instance and create it again; if that fails too, please contact your operations team",
             "create",
+        ),
+        Kind::Update => (
+            "Instance update failed: There was a problem completing your request.",
+            match is_usable {
+                Some(true) => {
+                    "The service instance takes reads and writes; its plan and parameters count as unchanged. Repeat the \
+                     update; if that fails too, please contact your operations team"
+                }
+                Some(false) => {
+                    "The service instance takes no writes at present; its data are kept. Repeat the update; if that fails \
+                     too, please contact your operations team"
+                }
+                None => {
+                    "Whether the service instance serves is not known; its data are kept. Repeat the update; if that fails \
+                     too, please contact your operations team"
+                }
+            },
+            "update",
         ),
         Kind::Delete => (
             "Instance deletion failed: Unable to delete service.",

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{PAUSE_MAX, PAUSE_MIN};
 use crate::app::App;
 use crate::bosh::{self, TaskId};
+use crate::clock::Timestamp;
 use crate::ids::OperationId;
 use crate::lifecycle::{
     Act, Failure, Observed, OtherTask, Reason, Servers, Task, TaskState, Wish, is_unanswered, readiness,
@@ -35,6 +36,10 @@ pub(super) struct Memory {
     moved_at: Instant,
     /// The newest task of the operation.
     pub(super) newest: Option<TaskId>,
+    /// What was seen while the operation waits for its own task: it stays so for as long as that task is unfinished.
+    waiting: Option<Observed>,
+    /// The shortest pause between two looks.
+    pause_min: Duration,
 }
 
 impl Memory {
@@ -45,6 +50,8 @@ impl Memory {
             unanswered_since: None,
             moved_at: Instant::now(),
             newest: None,
+            waiting: None,
+            pause_min: PAUSE_MIN,
         }
     }
 
@@ -60,11 +67,13 @@ impl Memory {
     pub(super) fn has_moved(&mut self) {
         self.moved_at = Instant::now();
         self.unanswered_since = None;
+        self.waiting = None;
+        self.pause_min = PAUSE_MIN;
     }
 
     /// What takes long is looked at less often, so that looking costs a few percent of the time that is waited for.
     pub(super) fn pause(&self) -> Duration {
-        (self.moved_at.elapsed() / 40).clamp(PAUSE_MIN, PAUSE_MAX)
+        (self.moved_at.elapsed() / 40).clamp(self.pause_min, PAUSE_MAX)
     }
 
     fn is_in_doubt(&mut self, is_unanswered: bool) -> bool {
@@ -78,6 +87,9 @@ impl Memory {
 
 /// Everything that the next step depends on, the servers apart.
 pub(super) async fn observe(app: &App, operation: &Operation, memory: &mut Memory) -> Result<Observed, bosh::Error> {
+    if let Some(observed) = still_waiting(app, operation, memory).await {
+        return Ok(observed);
+    }
     let tasks = match operation.submission {
         Some(_) => own_tasks(app, operation, memory).await?,
         None => vec![],
@@ -86,14 +98,26 @@ pub(super) async fn observe(app: &App, operation: &Operation, memory: &mut Memor
     let deployment = deployment_name(operation.instance.as_str());
     let is_waiting = tasks.iter().any(|task| task.state == TaskState::Unfinished);
     let others = if is_waiting { vec![] } else { other_tasks(app, operation, &deployment).await? };
+    unanswered |= is_halted_unanswered(app, operation).await?;
     let mut is_deployed = true;
     if operation.kind == Kind::Delete {
-        unanswered |= is_halted_unanswered(app, operation).await?;
         // After the tasks: one that is unfinished now may still make the deployment.
         is_deployed = app.director.is_deployed(&deployment).await?;
     }
     let in_doubt = memory.is_in_doubt(unanswered);
-    Ok(Observed { tasks, others, is_deployed, in_doubt, servers: Servers::NotAsked })
+    let observed = Observed { tasks, others, is_deployed, in_doubt, servers: Servers::NotAsked };
+    memory.waiting = (is_waiting && !unanswered).then(|| observed.clone());
+    Ok(observed)
+}
+
+/// What the operation's own look has shown, where it waits for a task and the overview shows no change. It cannot be older
+/// than what the operation sent last: that forgets it. At the deadline only a look of its own counts.
+async fn still_waiting(app: &App, operation: &Operation, memory: &mut Memory) -> Option<Observed> {
+    let observed = memory.waiting.as_ref().filter(|_| Timestamp::now() <= operation.deadline_at)?;
+    let glimpse = app.overview.of(&operation.id, &app.director, memory.pause()).await?;
+    memory.pause_min = glimpse.pause;
+    let unfinished = observed.tasks.iter().filter(|task| task.state == TaskState::Unfinished).map(|task| task.id);
+    unfinished.eq(glimpse.unfinished).then(|| observed.clone())
 }
 
 /// What the servers of the instance say about themselves.
@@ -101,7 +125,15 @@ pub(super) async fn ask_servers(app: &App, operation: &Operation, wish: Wish) ->
     let deployment = deployment_name(operation.instance.as_str());
     let instances = app.director.instances(&deployment).await?;
     let answers = app.agents.ask(&deployment, &instances).await;
-    Ok(readiness(wish == Wish::Create { is_pair: true }, &answers))
+    Ok(readiness(wish.is_pair(), &answers))
+}
+
+/// Whether a server of the instance takes writes; nothing where the director cannot say where they are.
+pub(super) async fn is_writable(app: &App, operation: &Operation) -> Option<bool> {
+    let deployment = deployment_name(operation.instance.as_str());
+    let instances = app.director.instances(&deployment).await.ok()?;
+    let answers = app.agents.ask(&deployment, &instances).await;
+    Some(answers.iter().any(|answer| answer.writable().is_some()))
 }
 
 async fn own_tasks(app: &App, operation: &Operation, memory: &mut Memory) -> Result<Vec<Task>, bosh::Error> {

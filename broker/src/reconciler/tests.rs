@@ -2,12 +2,10 @@
 
 use broker::osb::State;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use super::*;
 use crate::admission::Attributes;
 use crate::app::fixture::app;
-use crate::ids::OperationId;
 use crate::store::operations::{NewOperation, Report};
 
 const SERVICE: &str = "7b7d8c3e-6f0e-4f6b-9a0d-3c0f5d4f1a10";
@@ -38,15 +36,7 @@ impl Running {
             space_guid: "s".into(),
             parameters: Default::default(),
         };
-        let new = NewOperation {
-            id: &OperationId::new(Uuid::new_v4()),
-            instance: id,
-            kind: Kind::Create,
-            description: "begun",
-            request_id: "r",
-            halts: None,
-            timeout,
-        };
+        let new = NewOperation::new(Kind::Create, id, "r", timeout);
         let mut tx = self.app.store.begin().await.unwrap();
         instances::insert(&mut tx, id, &attributes, "{}", Timestamp::now()).await.unwrap();
         operations::insert(&mut tx, new, Timestamp::now()).await.unwrap();

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, bail};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use super::operations::operation_id;
 use super::{Connection, object};
-use crate::admission::{Attributes, Condition, Known};
+use crate::admission::{Attributes, Condition, Known, Target};
 use crate::clock::Timestamp;
 use crate::ids::InstanceId;
 
@@ -26,8 +26,10 @@ pub(crate) struct NameTaken;
 
 /// What is known of a service instance, tombstones included.
 pub(crate) async fn find(db: &mut Connection, id: &InstanceId) -> anyhow::Result<Option<Known>> {
-    let sql = "SELECT i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters, \
-               o.id AS operation, o.halts, o.kind, o.state \
+    let sql = "SELECT i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters, i.maintenance_version, \
+               o.id AS operation, o.halts, o.kind, o.state, o.plan_id AS target_plan_id, \
+               o.parameters AS target_parameters, \
+               o.maintenance_version AS target_version, o.keeps_leader \
                FROM service_instances i JOIN operations o ON o.instance_id = i.id \
                WHERE i.id = $1 ORDER BY o.number DESC LIMIT 1";
     let row = sqlx::query(sql).bind(id.as_str()).fetch_optional(db).await.context("look up a service instance")?;
@@ -66,6 +68,29 @@ pub(crate) async fn insert(
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(NameTaken.into()),
         other => other.map(drop).context("record a service instance"),
     }
+}
+
+/// What the platform knows about the user's place has changed.
+pub(crate) async fn set_context(db: &mut Connection, id: &InstanceId, context: &str) -> anyhow::Result<()> {
+    let sql = "UPDATE service_instances SET context = $2 WHERE id = $1";
+    sqlx::query(sql).bind(id.as_str()).bind(context).execute(db).await.context("record a new context")?;
+    Ok(())
+}
+
+/// The instance has this version of its plan, or will when it is made.
+pub(crate) async fn set_version(db: &mut Connection, id: &InstanceId, version: Option<&str>) -> anyhow::Result<()> {
+    let sql = "UPDATE service_instances SET maintenance_version = $2 WHERE id = $1";
+    sqlx::query(sql).bind(id.as_str()).bind(version).execute(db).await.context("record the version of an instance")?;
+    Ok(())
+}
+
+/// An update has succeeded: the instance is what it wanted.
+pub(super) async fn change(db: &mut Connection, id: &InstanceId, now: &Attributes) -> anyhow::Result<()> {
+    let sql = "UPDATE service_instances SET plan_id = $2, parameters = $3 WHERE id = $1";
+    let parameters = serde_json::to_string(&now.parameters)?;
+    let query = sqlx::query(sql).bind(id.as_str()).bind(&now.plan_id).bind(parameters);
+    query.execute(db).await.context("record what an update has made of a service instance")?;
+    Ok(())
 }
 
 /// Leave a tombstone: last_operation goes on answering.
@@ -123,17 +148,30 @@ pub(crate) async fn release_all(db: &mut Connection, owner: &str) -> anyhow::Res
     Ok(())
 }
 
-fn known(row: &SqliteRow) -> anyhow::Result<Known> {
+fn known(row: &AnyRow) -> anyhow::Result<Known> {
     let halts: Option<&str> = row.try_get("halts")?;
     Ok(Known {
         attributes: attributes(row)?,
+        maintenance_version: row.try_get("maintenance_version")?,
         operation: operation_id(row.try_get("operation")?)?,
         halts: halts.map(operation_id).transpose()?,
+        target: target(row)?,
         condition: condition(row.try_get("kind")?, row.try_get("state")?)?,
     })
 }
 
-pub(super) fn attributes(row: &SqliteRow) -> anyhow::Result<Attributes> {
+/// What an update wants that has not succeeded.
+fn target(row: &AnyRow) -> anyhow::Result<Option<Target>> {
+    let plan_id: Option<String> = row.try_get("target_plan_id")?;
+    let state: &str = row.try_get("state")?;
+    let Some(plan_id) = plan_id.filter(|_| state != "succeeded") else { return Ok(None) };
+    let parameters = object(row.try_get("target_parameters")?)?;
+    let keeps_leader = row.try_get::<i64, _>("keeps_leader")? != 0;
+    let maintenance_version = row.try_get("target_version")?;
+    Ok(Some(Target { plan_id, parameters, maintenance_version, keeps_leader }))
+}
+
+pub(super) fn attributes(row: &AnyRow) -> anyhow::Result<Attributes> {
     Ok(Attributes {
         service_id: row.try_get("service_id")?,
         plan_id: row.try_get("plan_id")?,
@@ -148,6 +186,9 @@ fn condition(kind: &str, state: &str) -> anyhow::Result<Condition> {
         ("create", "in progress") => Condition::Creating,
         ("create", "succeeded") => Condition::Ready,
         ("create", "failed") => Condition::CreateFailed,
+        ("update", "in progress") => Condition::Updating,
+        ("update", "succeeded") => Condition::Ready,
+        ("update", "failed") => Condition::UpdateFailed,
         ("delete", "in progress") => Condition::Deleting,
         ("delete", "succeeded") => Condition::Deleted,
         ("delete", "failed") => Condition::DeleteFailed,

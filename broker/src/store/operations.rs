@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use broker::osb::State;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
+use uuid::Uuid;
 
 use super::instances::attributes;
 use super::{Connection, instances};
-use crate::admission::Attributes;
+use crate::admission::{Attributes, Target};
 use crate::bosh::TaskId;
 use crate::clock::Timestamp;
 use crate::ids::{InstanceId, OperationId};
@@ -19,20 +20,28 @@ use crate::lifecycle::{Act, Submission};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Create,
+    Update,
     Delete,
 }
 
 /// A new operation.
 #[derive(Debug)]
 pub(crate) struct NewOperation<'a> {
-    pub(crate) id: &'a OperationId,
-    pub(crate) instance: &'a InstanceId,
     pub(crate) kind: Kind,
-    pub(crate) description: &'a str,
+    pub(crate) instance: &'a InstanceId,
     pub(crate) request_id: &'a str,
-    /// The creation that this deletion interrupts.
-    pub(crate) halts: Option<&'a OperationId>,
     pub(crate) timeout: Duration,
+    /// The operation without a good end that this one interrupts, or that may still have requests under way.
+    pub(crate) halts: Option<&'a OperationId>,
+    /// What an update wants.
+    pub(crate) target: Option<&'a Target>,
+}
+
+impl<'a> NewOperation<'a> {
+    /// One that halts nothing and aims at nothing but what its kind says.
+    pub(crate) fn new(kind: Kind, instance: &'a InstanceId, request_id: &'a str, timeout: Duration) -> Self {
+        NewOperation { kind, instance, request_id, timeout, halts: None, target: None }
+    }
 }
 
 /// An operation in progress, with all that the reconciler needs.
@@ -41,7 +50,10 @@ pub(crate) struct Operation {
     pub(crate) id: OperationId,
     pub(crate) kind: Kind,
     pub(crate) instance: InstanceId,
+    /// What the instance is, or what an update makes of it.
     pub(crate) attributes: Attributes,
+    /// The version of the plan that an update gives it.
+    pub(crate) maintenance_version: Option<String>,
     pub(crate) description: String,
     pub(crate) request_id: String,
     pub(crate) submission: Option<Submission>,
@@ -51,7 +63,7 @@ pub(crate) struct Operation {
     pub(crate) claimed_until: Timestamp,
 }
 
-/// The creation that a deletion interrupted.
+/// The operation without a good end before this one.
 #[derive(Clone, Debug)]
 pub(crate) struct Halted {
     pub(crate) id: OperationId,
@@ -64,31 +76,40 @@ pub(crate) struct Report {
     pub(crate) kind: Kind,
     pub(crate) state: State,
     pub(crate) description: String,
+    /// After a failed update, where it is known.
+    pub(crate) instance_usable: Option<bool>,
 }
 
 /// Record an operation, due now.
-pub(crate) async fn insert(db: &mut Connection, new: NewOperation<'_>, now: Timestamp) -> anyhow::Result<()> {
+pub(crate) async fn insert(db: &mut Connection, new: NewOperation<'_>, now: Timestamp) -> anyhow::Result<OperationId> {
+    let id = OperationId::new(Uuid::new_v4());
     if let Some(halted) = new.halts {
         finish(db, halted, State::Failed, "Instance provisioning halted: the service instance is being deleted", now)
             .await?;
     }
     let sql = "INSERT INTO operations (id, instance_id, number, kind, state, description, request_id, halts, \
-               started_at, due_at, deadline_at) \
-               SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, 'in progress', $4, $5, $6, $7, $7, $8 \
+               started_at, due_at, deadline_at, plan_id, parameters, keeps_leader, \
+               maintenance_version) \
+               SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3, 'in progress', $4, $5, $6, $7, $7, $8, $9, $10, $11, $12 \
                FROM operations WHERE instance_id = $2";
+    let parameters = new.target.map(|target| serde_json::to_string(&target.parameters)).transpose()?;
     sqlx::query(sql)
-        .bind(new.id.as_str())
+        .bind(id.as_str())
         .bind(new.instance.as_str())
         .bind(new.kind.name())
-        .bind(new.description)
+        .bind(new.kind.begun())
         .bind(new.request_id)
         .bind(new.halts.map(OperationId::as_str))
         .bind(now.0)
         .bind(now.plus(new.timeout).0)
+        .bind(new.target.map(|target| target.plan_id.as_str()))
+        .bind(parameters)
+        .bind(i64::from(new.target.is_some_and(|target| target.keeps_leader)))
+        .bind(new.target.and_then(|target| target.maintenance_version.as_deref()))
         .execute(db)
         .await
         .context("record an operation")?;
-    Ok(())
+    Ok(id)
 }
 
 /// How an operation of an instance stands.
@@ -97,7 +118,7 @@ pub(crate) async fn report(
     instance: &InstanceId,
     operation: &OperationId,
 ) -> anyhow::Result<Option<Report>> {
-    let sql = "SELECT kind, state, description FROM operations WHERE instance_id = $1 AND id = $2";
+    let sql = "SELECT kind, state, description, instance_usable FROM operations WHERE instance_id = $1 AND id = $2";
     let query = sqlx::query(sql).bind(instance.as_str()).bind(operation.as_str());
     let row = query.fetch_optional(db).await.context("look up an operation")?;
     row.as_ref().map(read_report).transpose()
@@ -105,7 +126,8 @@ pub(crate) async fn report(
 
 /// How the newest operation of an instance stands.
 pub(crate) async fn newest_report(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<Option<Report>> {
-    let sql = "SELECT kind, state, description FROM operations WHERE instance_id = $1 ORDER BY number DESC LIMIT 1";
+    let sql = "SELECT kind, state, description, instance_usable FROM operations \
+               WHERE instance_id = $1 ORDER BY number DESC LIMIT 1";
     let query = sqlx::query(sql).bind(instance.as_str());
     let row = query.fetch_optional(db).await.context("look up the newest operation")?;
     row.as_ref().map(read_report).transpose()
@@ -115,7 +137,8 @@ pub(crate) async fn newest_report(db: &mut Connection, instance: &InstanceId) ->
 pub(crate) async fn in_progress(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<Option<Operation>> {
     let sql = "SELECT o.id, o.instance_id, o.kind, o.description, o.request_id, o.sent, o.sent_after, o.deadline_at, \
                h.id AS halted_id, h.sent AS halted_sent, h.sent_after AS halted_sent_after, \
-               i.claimed_until, i.service_id, i.plan_id, i.organization_guid, i.space_guid, i.parameters \
+               i.claimed_until, i.service_id, i.organization_guid, i.space_guid, \
+               COALESCE(o.plan_id, i.plan_id) AS plan_id, COALESCE(o.parameters, i.parameters) AS parameters, o.maintenance_version \
                FROM operations o JOIN service_instances i ON i.id = o.instance_id \
                LEFT JOIN operations h ON h.id = o.halts \
                WHERE o.instance_id = $1 AND o.state = 'in progress'";
@@ -171,6 +194,28 @@ pub(crate) async fn finish(
     Ok(query.execute(db).await.context("end an operation")?.rows_affected() == 1)
 }
 
+/// End an update that succeeded: the instance is what it wanted.
+pub(crate) async fn finish_update(
+    db: &mut Connection,
+    operation: &Operation,
+    description: &str,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    if finish(db, &operation.id, State::Succeeded, description, now).await? {
+        instances::change(db, &operation.instance, &operation.attributes).await?;
+        instances::set_version(db, &operation.instance, operation.maintenance_version.as_deref()).await?;
+    }
+    Ok(())
+}
+
+/// Say before the end of an operation whether the instance still serves.
+pub(crate) async fn set_usable(db: &mut Connection, id: &OperationId, is_usable: Option<bool>) -> anyhow::Result<()> {
+    let sql = "UPDATE operations SET instance_usable = $2 WHERE id = $1 AND state = 'in progress'";
+    let query = sqlx::query(sql).bind(id.as_str()).bind(is_usable.map(i64::from));
+    query.execute(db).await.context("record whether an instance serves")?;
+    Ok(())
+}
+
 /// End a deletion that succeeded: the bindings and the witness record go, a tombstone stays.
 pub(crate) async fn finish_deletion(
     db: &mut Connection,
@@ -197,12 +242,22 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::Create => "create",
+            Kind::Update => "update",
             Kind::Delete => "delete",
         }
     }
 
+    /// What `last_operation` says until there is more to say.
+    fn begun(self) -> &'static str {
+        match self {
+            Kind::Create => "Instance provisioning in progress",
+            Kind::Update => "Instance update in progress",
+            Kind::Delete => "Instance deletion in progress",
+        }
+    }
+
     fn parse(name: &str) -> anyhow::Result<Kind> {
-        let kinds = [Kind::Create, Kind::Delete];
+        let kinds = [Kind::Create, Kind::Update, Kind::Delete];
         kinds.into_iter().find(|kind| kind.name() == name).with_context(|| format!("read the operation kind `{name}`"))
     }
 }
@@ -230,17 +285,19 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
-fn read_report(row: &SqliteRow) -> anyhow::Result<Report> {
+fn read_report(row: &AnyRow) -> anyhow::Result<Report> {
     let state = match row.try_get("state")? {
         "in progress" => State::InProgress,
         "succeeded" => State::Succeeded,
         "failed" => State::Failed,
         other => bail!("read the operation state `{other}`"),
     };
-    Ok(Report { kind: Kind::parse(row.try_get("kind")?)?, state, description: row.try_get("description")? })
+    let (description, usable): (_, Option<i64>) = (row.try_get("description")?, row.try_get("instance_usable")?);
+    let instance_usable = usable.map(|usable| usable != 0);
+    Ok(Report { kind: Kind::parse(row.try_get("kind")?)?, state, description, instance_usable })
 }
 
-fn operation(row: &SqliteRow) -> anyhow::Result<Operation> {
+fn operation(row: &AnyRow) -> anyhow::Result<Operation> {
     let halted_id: Option<String> = row.try_get("halted_id")?;
     let halted = match halted_id {
         Some(id) => {
@@ -255,6 +312,7 @@ fn operation(row: &SqliteRow) -> anyhow::Result<Operation> {
         kind: Kind::parse(row.try_get("kind")?)?,
         instance: InstanceId::parse(&instance).with_context(|| format!("read the id `{instance}`"))?,
         attributes: attributes(row)?,
+        maintenance_version: row.try_get("maintenance_version")?,
         description: row.try_get("description")?,
         request_id: row.try_get("request_id")?,
         submission: submission(row.try_get("sent")?, row.try_get("sent_after")?)?,

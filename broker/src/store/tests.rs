@@ -1,12 +1,16 @@
-//! The rules of the state database, on a real file.
+//! The rules of the state database, on a real file or a real server (see `fixture.rs`).
+
+mod several;
+
+mod updates;
 
 use std::time::Duration;
 
 use agent::quorum::Record;
 use broker::osb::State;
 use tempfile::TempDir;
-use uuid::Uuid;
 
+use super::fixture::{earlier, place};
 use super::instances::{Lease, NameTaken};
 use super::operations::{Kind, NewOperation, Operation, Report};
 use super::*;
@@ -18,6 +22,7 @@ use crate::lifecycle::{Act, Submission};
 use bindings::Key;
 use witness_records::Life;
 
+const LIMIT: Duration = Duration::from_secs(60);
 const NOW: Timestamp = Timestamp(1_000_000);
 const LATER: Timestamp = Timestamp(2_000_000);
 
@@ -29,36 +34,28 @@ struct Database {
 impl Database {
     async fn new() -> Database {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("state/state.db")).await.unwrap();
+        let store = Store::open(&place(directory.path()).await).await.unwrap();
         Database { store, directory }
     }
 
     async fn reopen(self) -> Database {
         self.store.close().await;
-        let store = Store::open(&self.directory.path().join("state/state.db")).await.unwrap();
+        let store = Store::open(&place(self.directory.path()).await).await.unwrap();
         Database { store, ..self }
     }
 
-    async fn connection(&self) -> sqlx::pool::PoolConnection<Sqlite> {
+    async fn connection(&self) -> Connection {
         self.store.connection().await.unwrap()
     }
 
     async fn insert(&self, instance: &str) -> anyhow::Result<()> {
-        instances::insert(&mut *self.connection().await, &id(instance), &attributes(), "{}", NOW).await
+        instances::insert(&mut self.connection().await, &id(instance), &attributes(), "{}", NOW).await
     }
 
     async fn start(&self, instance: &str, kind: Kind, halts: Option<&OperationId>) -> anyhow::Result<OperationId> {
-        let operation = OperationId::new(Uuid::new_v4());
-        let new = NewOperation {
-            id: &operation,
-            instance: &id(instance),
-            kind,
-            description: "begun",
-            request_id: "r",
-            halts,
-            timeout: Duration::from_secs(60),
-        };
-        operations::insert(&mut *self.connection().await, new, NOW).await.map(|()| operation)
+        let instance = id(instance);
+        let new = NewOperation { halts, ..NewOperation::new(kind, &instance, "r", LIMIT) };
+        operations::insert(&mut self.connection().await, new, NOW).await
     }
 
     async fn create(&self, instance: &str) -> OperationId {
@@ -67,31 +64,35 @@ impl Database {
     }
 
     async fn finish(&self, operation: &OperationId) -> bool {
-        operations::finish(&mut *self.connection().await, operation, State::Succeeded, "done", NOW).await.unwrap()
+        operations::finish(&mut self.connection().await, operation, State::Succeeded, "done", NOW).await.unwrap()
     }
 
     async fn condition(&self, instance: &str) -> Option<Condition> {
-        let known = instances::find(&mut *self.connection().await, &id(instance)).await.unwrap();
+        let known = instances::find(&mut self.connection().await, &id(instance)).await.unwrap();
         known.map(|known| known.condition)
     }
 
     async fn claim(&self, owner: &str, now: Timestamp) -> Option<InstanceId> {
         let lease = Lease { owner, until: Timestamp(now.0 + 1000) };
-        instances::claim(&mut *self.connection().await, lease, now).await.unwrap()
+        instances::claim(&mut self.connection().await, lease, now).await.unwrap()
     }
 
     async fn record(&self, instance: &str) -> Option<(Life, Record)> {
         let name = format!("service-instance-{instance}");
-        witness_records::find(&mut *self.connection().await, &name).await.unwrap()
+        witness_records::find(&mut self.connection().await, &name).await.unwrap()
     }
 
     async fn in_progress(&self, instance: &str) -> Option<Operation> {
-        operations::in_progress(&mut *self.connection().await, &id(instance)).await.unwrap()
+        operations::in_progress(&mut self.connection().await, &id(instance)).await.unwrap()
     }
 }
 
 fn id(text: &str) -> InstanceId {
     InstanceId::parse(text).unwrap()
+}
+
+fn lease(until: Timestamp) -> Lease<'static> {
+    Lease { owner: "a", until }
 }
 
 fn attributes() -> Attributes {
@@ -111,29 +112,33 @@ async fn a_wish_survives_a_restart() {
 
     let database = database.reopen().await;
 
-    let known = instances::find(&mut *database.connection().await, &id("i")).await.unwrap().unwrap();
+    let known = instances::find(&mut database.connection().await, &id("i")).await.unwrap().unwrap();
     assert_eq!(known.attributes, attributes());
     assert_eq!((known.operation, known.condition), (operation, Condition::Creating));
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(database.directory.path().join("state")).unwrap().permissions(),
-    );
-    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn the_directory_of_the_file_is_closed_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a 100%#?/state.db");
+
+    Store::open(&Place::File(file.clone())).await.unwrap().close().await;
+
+    assert!(file.is_file());
+    let permissions = std::fs::metadata(file.parent().unwrap()).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777, 0o700);
 }
 
 #[tokio::test]
 async fn a_database_of_the_first_program_is_brought_up_to_date_with_its_rows() {
-    let database = Database::new().await;
-    let file = database.directory.path().join("first.db");
-    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
-    let pool = SqlitePool::connect_with(options).await.unwrap();
-    let mut first = sqlx::migrate!("../migrations");
-    first.migrations = first.migrations.iter().take(1).cloned().collect();
-    first.run(&pool).await.unwrap();
-    let store = Store { pool };
-    instances::insert(&mut store.connection().await.unwrap(), &id("i"), &attributes(), "{}", NOW).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (place, store) = earlier(directory.path(), 1).await;
+    let mut db = store.connection().await.unwrap();
+    instances::insert(&mut db, &id("i"), &attributes(), "{}", NOW).await.unwrap();
+    drop(db);
     store.close().await;
 
-    let database = Database { store: Store::open(&file).await.unwrap(), ..database };
+    let database = Database { store: Store::open(&place).await.unwrap(), directory };
 
     let (life, record) = database.record("i").await.unwrap();
     assert_eq!((life.instance, record), (id("i"), Record::default()));
@@ -146,7 +151,7 @@ async fn an_instance_has_one_operation_at_a_time() {
 
     let second = database.start("i", Kind::Delete, None).await;
 
-    assert!(format!("{:#}", second.unwrap_err()).contains("UNIQUE"));
+    assert!(format!("{:#}", second.unwrap_err()).to_lowercase().contains("unique"));
     assert!(database.finish(&creation).await);
     database.start("i", Kind::Delete, None).await.unwrap();
     assert_eq!(database.condition("i").await, Some(Condition::Deleting));
@@ -158,14 +163,14 @@ async fn a_deletion_halts_the_creation_and_knows_what_it_had_sent() {
     let creation = database.create("i").await;
     let sent = Some(Submission { act: Act::Deploy, after: TaskId(7) });
     let created = database.in_progress("i").await.unwrap();
-    assert!(operations::record_submission(&mut *database.connection().await, &created, sent).await.unwrap());
+    assert!(operations::record_submission(&mut database.connection().await, &created, sent).await.unwrap());
 
     database.start("i", Kind::Delete, Some(&creation)).await.unwrap();
 
     let deletion = database.in_progress("i").await.unwrap();
     let halted = deletion.halted.unwrap();
     assert_eq!((halted.id.clone(), halted.submission), (creation.clone(), sent));
-    assert!(!operations::record_submission(&mut *database.connection().await, &created, None).await.unwrap());
+    assert!(!operations::record_submission(&mut database.connection().await, &created, None).await.unwrap());
     assert!(!database.finish(&creation).await, "what was halted stays halted");
 
     let mut db = database.connection().await;
@@ -181,13 +186,13 @@ async fn an_instance_is_claimed_once_until_the_lease_ends_or_its_owner_comes_bac
     assert_eq!(database.claim("a", NOW).await, Some(id("i")));
 
     assert_eq!(database.claim("b", NOW).await, None);
-    let due = operations::next_due(&mut *database.connection().await).await.unwrap();
+    let due = operations::next_due(&mut database.connection().await).await.unwrap();
     assert_eq!(due, Some(Timestamp(NOW.0 + 1000)));
     assert_eq!(database.claim("b", Timestamp(NOW.0 + 1000)).await, Some(id("i")));
 
     let old = Lease { owner: "a", until: Timestamp(NOW.0 + 1000) };
-    assert!(!instances::renew(&mut *database.connection().await, &id("i"), old, LATER).await.unwrap());
-    instances::release_all(&mut *database.connection().await, "b").await.unwrap();
+    assert!(!instances::renew(&mut database.connection().await, &id("i"), old, LATER).await.unwrap());
+    instances::release_all(&mut database.connection().await, "b").await.unwrap();
     assert_eq!(database.claim("a", NOW).await, Some(id("i")));
 }
 
@@ -217,7 +222,7 @@ async fn what_is_due_the_longest_is_claimed_first_and_what_is_not_due_is_not() {
     let database = Database::new().await;
     database.create("young").await;
     database.create("old").await;
-    operations::postpone(&mut *database.connection().await, &id("young"), Timestamp(NOW.0 + 5)).await.unwrap();
+    operations::postpone(&mut database.connection().await, &id("young"), Timestamp(NOW.0 + 5)).await.unwrap();
 
     assert_eq!(database.claim("a", NOW).await, Some(id("old")));
     assert_eq!(database.claim("a", NOW).await, None);
@@ -231,18 +236,19 @@ async fn a_deleted_instance_leaves_a_tombstone_that_can_be_used_again_and_is_for
     database.finish(&creation).await;
     database.start("i", Kind::Delete, None).await.unwrap();
     let deletion = database.in_progress("i").await.unwrap();
-    operations::finish_deletion(&mut *database.connection().await, &deletion, "gone", NOW).await.unwrap();
+    operations::finish_deletion(&mut database.connection().await, &deletion, "gone", NOW).await.unwrap();
     assert_eq!(database.condition("i").await, Some(Condition::Deleted));
 
     database.create("i").await;
-    let old = operations::report(&mut *database.connection().await, &id("i"), &deletion.id).await.unwrap();
-    let expected = Report { kind: Kind::Delete, state: State::Succeeded, description: "gone".into() };
+    let old = operations::report(&mut database.connection().await, &id("i"), &deletion.id).await.unwrap();
+    let expected =
+        Report { kind: Kind::Delete, state: State::Succeeded, description: "gone".into(), instance_usable: None };
     assert_eq!(old, Some(expected));
-    assert_eq!(instances::forget_deleted(&mut *database.connection().await, LATER).await.unwrap(), 0);
+    assert_eq!(instances::forget_deleted(&mut database.connection().await, LATER).await.unwrap(), 0);
 
     let again = database.in_progress("i").await.unwrap();
-    operations::finish_deletion(&mut *database.connection().await, &again, "gone", NOW).await.unwrap();
-    assert_eq!(instances::forget_deleted(&mut *database.connection().await, LATER).await.unwrap(), 1);
+    operations::finish_deletion(&mut database.connection().await, &again, "gone", NOW).await.unwrap();
+    assert_eq!(instances::forget_deleted(&mut database.connection().await, LATER).await.unwrap(), 1);
     assert_eq!(database.condition("i").await, None);
 }
 
@@ -266,16 +272,16 @@ async fn a_binding_is_kept_sealed_and_goes_with_its_instance() {
         BindingAttributes { service_id: "s".into(), plan_id: "p".into(), rest: serde_json::json!({"app_guid": "a"}) };
     let mut db = database.connection().await;
 
-    bindings::insert(&mut db, &key, &attributes, "sealed", (NOW, LATER)).await.unwrap();
+    bindings::insert(&mut db, &key, &attributes, "sealed", lease(LATER), NOW).await.unwrap();
 
     let stored = bindings::find(&mut db, &key, NOW).await.unwrap().unwrap();
     assert_eq!((stored.known.progress, stored.known.is_claimed), (BindingProgress::Creating, true));
     assert_eq!((stored.known.attributes, stored.sealed.as_str()), (attributes.clone(), "sealed"));
     assert!(!bindings::find(&mut db, &key, LATER).await.unwrap().unwrap().known.is_claimed);
-    assert!(bindings::insert(&mut db, &key, &attributes, "other", (NOW, LATER)).await.is_err());
+    assert!(bindings::insert(&mut db, &key, &attributes, "other", lease(LATER), NOW).await.is_err());
 
     bindings::delete_all(&mut db, &id("i")).await.unwrap();
-    assert!(!bindings::release(&mut db, &key, BindingProgress::Created, LATER).await.unwrap());
+    assert!(!bindings::release(&mut db, &key, BindingProgress::Created, lease(LATER)).await.unwrap());
     assert_eq!(bindings::find(&mut db, &key, NOW).await.unwrap(), None);
 }
 
@@ -286,9 +292,9 @@ async fn a_request_whose_claim_has_passed_to_another_changes_nothing() {
     database.finish(&creation).await;
     let key = Key { instance: id("i"), binding: BindingId::parse("b").unwrap() };
     let attributes = BindingAttributes { service_id: "s".into(), plan_id: "p".into(), rest: serde_json::Value::Null };
-    let (slow, quick) = (Timestamp(NOW.0 + 1), LATER);
+    let (slow, quick) = (lease(Timestamp(NOW.0 + 1)), lease(LATER));
     let mut db = database.connection().await;
-    bindings::insert(&mut db, &key, &attributes, "sealed", (NOW, slow)).await.unwrap();
+    bindings::insert(&mut db, &key, &attributes, "sealed", slow, NOW).await.unwrap();
     bindings::claim(&mut db, &key, BindingProgress::Creating, quick).await.unwrap();
 
     bindings::delete(&mut db, &key, slow).await.unwrap();
@@ -307,7 +313,7 @@ async fn a_witness_record_is_written_for_the_life_that_it_was_read_for() {
     let leader = Some("mysql/a".into());
     let record = Record { epoch: 7, leader, lease_ms: 10_000, in_sync: true, withdrawals: 3, is_vacant: true };
     let save = async |database: &Database, life: &Life| {
-        witness_records::save(&mut *database.connection().await, life, &record).await.unwrap()
+        witness_records::save(&mut database.connection().await, life, &record, "").await.unwrap()
     };
     let (life, nothing) = database.record("i").await.unwrap();
     assert_eq!(nothing, Record::default());
@@ -318,7 +324,7 @@ async fn a_witness_record_is_written_for_the_life_that_it_was_read_for() {
 
     database.start("i", Kind::Delete, None).await.unwrap();
     let deletion = database.in_progress("i").await.unwrap();
-    operations::finish_deletion(&mut *database.connection().await, &deletion, "done", NOW).await.unwrap();
+    operations::finish_deletion(&mut database.connection().await, &deletion, "done", NOW).await.unwrap();
     assert_eq!(database.record("i").await, None);
     assert!(!save(&database, &life).await);
     database.insert("i").await.unwrap();

@@ -64,7 +64,17 @@ async fn vote(
     Body(ballot): Body<Ballot>,
 ) -> Result<Json<Answer>, Failure> {
     check("epoch", ballot.epoch, i64::MAX.unsigned_abs())?;
+    let Json(record) = ask(&app, name.clone(), |voter, _| voter.record().clone()).await?;
+    let replaces = record.leader.as_ref().is_some_and(|leader| *leader != ballot.leader);
+    if replaces && keeps_leader(&app, &name).await? {
+        return Ok(Json(Answer::Refused(record)));
+    }
     ask(&app, name, |voter, now| voter.vote(&ballot, now)).await
+}
+
+async fn keeps_leader(app: &App, ClientName(name): &ClientName) -> Result<bool, Failure> {
+    let Some(name) = name else { return Ok(false) };
+    app.witness.keeps_leader(name).await.map_err(|error| Failure::no_database(name, &error))
 }
 
 async fn release(
@@ -101,11 +111,7 @@ async fn ask<T: Serialize>(
         Ok(Outcome::Unknown) => {
             Err(Failure::not_found(format!("there is no service instance whose agents are {name}")))
         }
-        Err(error) => {
-            tracing::error!(certificate_name = name, cause = format!("{error:#}"), "the witness cannot answer");
-            let description = "the witness cannot use its state database; its log says why";
-            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "Internal", description))
-        }
+        Err(error) => Err(Failure::no_database(&name, &error)),
     }
 }
 
@@ -127,6 +133,12 @@ impl Failure {
 
     fn not_found(description: impl Into<String>) -> Failure {
         Failure::new(StatusCode::NOT_FOUND, "NotFound", description)
+    }
+
+    fn no_database(name: &str, error: &anyhow::Error) -> Failure {
+        tracing::error!(certificate_name = name, cause = format!("{error:#}"), "the witness cannot answer");
+        let description = "the witness cannot use its state database; its log says why";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "Internal", description)
     }
 }
 

@@ -1,5 +1,8 @@
 //! The witness over real TLS and a real state database.
 
+mod kept;
+mod several;
+
 use std::time::Duration;
 
 use agent::VoterClient;
@@ -165,7 +168,9 @@ async fn a_renewal_that_changes_nothing_writes_nothing() {
 
     assert!(matches!(renew().await, Outcome::Answered(Answer::Granted(_))));
 
-    assert_eq!(written(&app, "i").await, Record::default());
+    // Where other brokers may have spoken meanwhile it was looked for, missed, and made anew.
+    let expected = if app.store.is_shared() { renewal(3, "a").record() } else { Record::default() };
+    assert_eq!(written(&app, "i").await, expected);
 }
 
 #[tokio::test]
@@ -305,8 +310,9 @@ async fn what_cannot_be_written_was_not_said() {
 
     assert_eq!(problem(client.vote(&ballot(2, "b"), LIMIT).await), "Internal");
 
-    // Asked again by the one that has it, which needs no writing.
-    assert_eq!(word(&client.vote(&ballot(1, "a"), LIMIT).await.unwrap()), "granted");
+    // Asked again by the one that has it, which needs no writing; but among several brokers a look at who speaks.
+    let again = client.vote(&ballot(1, "a"), LIMIT).await;
+    assert_eq!(again.map(|answer| word(&answer)).ok(), (!witness.app.store.is_shared()).then_some("granted"));
 }
 
 #[tokio::test]

@@ -90,6 +90,9 @@ impl Machine {
         let log = |job: &str| format!("sys/log/{job}/stdout.log");
         let mut logs: Vec<_> =
             agents.filter_map(|(name, side)| Some((name, self.vm_root(side).ok()?.join(log(AGENT))))).collect();
+        let servers = [("A's server", Side::A), ("B's server", Side::B)].into_iter();
+        let server_log = "sys/log/mysql/mysqld.log";
+        logs.extend(servers.filter_map(|(name, side)| Some((name, self.vm_root(side).ok()?.join(server_log)))));
         let broker = self.stack.director.job_config(BROKER_DEPLOYMENT, BROKER).ok();
         let root = broker.and_then(|config| config["spec"]["root"].as_str().map(PathBuf::from));
         logs.extend(root.map(|root| ("witness", root.join(log(BROKER)))));

@@ -124,6 +124,11 @@ impl Vm {
         self.root.join("sys/log/mysql-agent/stdout.log")
     }
 
+    /// The server's.
+    pub(crate) fn server_log(&self) -> PathBuf {
+        self.root.join("sys/log/mysql/mysqld.log")
+    }
+
     /// The persistent disk.
     pub(crate) fn disk(&self) -> PathBuf {
         self.root.join("disk")

@@ -30,11 +30,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// Write the configuration of a director into `directory`; `documents` has the manifests.
+    /// Write the configuration of a director into `directory`; `documents` has the manifests, `cpi` is `process` or
+    /// `simulated`.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn prepare(directory: &Path, programs: &Path, documents: &Path, block: u8) -> Result<Host> {
+    pub fn prepare(directory: &Path, programs: &Path, documents: &Path, block: u8, cpi: &str) -> Result<Host> {
         let secret: String = rand::rng().sample_iter(rand::distr::Alphanumeric).take(24).map(char::from).collect();
         let port = Block::director_port(block);
         let config = json!({
@@ -43,6 +44,7 @@ impl Host {
             "release": documents.join("release.yml"),
             "programs": programs,
             "documents": documents,
+            "cpi": cpi,
             "users": [{"name": USER, "password": secret}],
         });
         let config = serde_yaml::to_string(&config).context("write the director's configuration")?;

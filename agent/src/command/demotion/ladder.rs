@@ -21,7 +21,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::agent::Agent;
 use crate::mysql::{Closing, Cut};
@@ -54,7 +54,9 @@ impl Rung {
 pub(super) async fn climb(agent: &Agent, measures: &mut Vec<String>) -> Result<()> {
     let mut session = agent.database.closing_session().await?;
     let closing_session = session.id;
-    let mut closing = pin!(session.close(LIMIT));
+    // The agent gives up first: a request that the server gives up lets the commits go on that wait behind it.
+    let mut closing = pin!(session.close(LIMIT * 2));
+    let begun = Instant::now();
     for rung in RUNGS {
         let outcome = match timeout(STEP, &mut closing).await {
             Ok(outcome) => outcome?,
@@ -69,7 +71,10 @@ pub(super) async fn climb(agent: &Agent, measures: &mut Vec<String>) -> Result<(
         };
         return closed(outcome);
     }
-    closed(closing.await?)
+    match timeout(LIMIT.saturating_sub(begun.elapsed()), closing).await {
+        Ok(outcome) => closed(outcome?),
+        Err(_) => closed(Closing::Blocked),
+    }
 }
 
 fn closed(outcome: Closing) -> Result<()> {

@@ -4,7 +4,7 @@ use super::{Vm, redo_log_mb, set_all};
 
 pub(super) fn set(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     set_all(set, &ALWAYS);
-    set("innodb_log_file_size", &format!("{}M", redo_log_mb(vm.ram_mb)));
+    set("innodb_log_file_size", &format!("{}M", redo_log_mb(vm)));
     // Aria holds little beside system and temporary tables; its default is 128 MB.
     set("aria_pagecache_buffer_size", &format!("{}M", (vm.ram_mb / 32).clamp(8, 64)));
     if vm.is_pair {
@@ -12,7 +12,7 @@ pub(super) fn set(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     }
 }
 
-const ALWAYS: [(&str, &str); 11] = [
+const ALWAYS: [(&str, &str); 9] = [
     ("read_only", "ON"),
     ("skip_slave_start", "ON"),
     ("gtid_strict_mode", "ON"),
@@ -21,8 +21,6 @@ const ALWAYS: [(&str, &str); 11] = [
     ("log_slave_updates", "ON"),
     ("binlog_format", "ROW"),
     ("expire_logs_days", "3"),
-    ("character_set_server", "utf8"),
-    ("collation_server", "utf8_general_ci"),
     ("innodb_autoinc_lock_mode", "2"),
     ("symbolic_links", "OFF"),
 ];

@@ -5,7 +5,7 @@ use super::{Vm, redo_log_mb, set_all};
 
 pub(super) fn set(vm: &Vm, set: &mut impl FnMut(&str, &str)) {
     set_all(set, &ALWAYS);
-    set("innodb_redo_log_capacity", &format!("{}M", redo_log_mb(vm.ram_mb)));
+    set("innodb_redo_log_capacity", &format!("{}M", redo_log_mb(vm)));
     if vm.is_pair {
         set_all(set, &REPLICATION);
     }

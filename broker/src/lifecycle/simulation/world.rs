@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) is_deployed: bool,
     pub(super) is_forced: bool,
     pub(super) errands_done: usize,
+    /// Whose manifest the deployment has, where the newest attempt came to its end.
+    pub(super) deployed_last_by: Option<u64>,
     faults: Faults,
     faults_end: u64,
     last_task: u64,
@@ -62,6 +64,7 @@ impl World {
             is_deployed: false,
             is_forced: false,
             errands_done: 0,
+            deployed_last_by: None,
             faults,
             faults_end,
             last_task: 0,
@@ -103,6 +106,11 @@ impl World {
             OtherTask { id: task.id, is_to_be_cancelled }
         };
         unfinished.map(to_other).collect()
+    }
+
+    /// Whether the director did this for an operation, also where it has forgotten it.
+    pub(super) fn was_done(&self, operation: u64, act: Act) -> bool {
+        self.tasks.iter().any(|task| task.operation == operation && task.act == act && task.state == TaskState::Done)
     }
 
     pub(super) fn cancel(&mut self, id: TaskId) {
@@ -185,7 +193,8 @@ impl World {
             match (&task.state, task.act) {
                 (TaskState::Done, Act::DeleteDeployment) => self.is_deployed = false,
                 (TaskState::Done, Act::RunErrand) => self.errands_done += 1,
-                (TaskState::Done | TaskState::Unfinished | TaskState::Failed(_), _) => {}
+                (TaskState::Done, Act::Deploy) => self.deployed_last_by = Some(task.operation),
+                (TaskState::Unfinished | TaskState::Failed(_), _) => {}
             }
         }
     }
@@ -201,6 +210,9 @@ impl World {
             true => TaskState::Failed(Failure { reason: Reason::Locked, cause: "lock".into() }),
             false => self.outcome(random, act),
         };
+        if act == Act::Deploy && !is_locked {
+            self.deployed_last_by = None;
+        }
         // A deployment is there from the first moment, and stays when its making fails.
         self.is_deployed |= act == Act::Deploy && !is_locked;
         let ends_at = self.now + random.random_range(1..60);
