@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::statements::{
-    INIT_FILE, code, forget_replication, literal, run, start_replication, stop_replication, value,
+    INIT_FILE, code, forget_replication, literal, rows, run, start_replication, stop_replication, text, value,
 };
 use super::{ADMIN, Connection, OPERATOR, REPLICATION};
 use crate::gtid::History;
@@ -87,18 +87,36 @@ pub(super) async fn replicate_from(connection: &mut Connection, source: IpAddr, 
 
 async fn point_to(connection: &mut Connection, source: IpAddr, password: &Secret) -> Result<()> {
     stop_replication(connection).await?;
-    // With log_slave_updates the binary log holds everything executed, written here or received.
-    run(connection, "SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_binlog_pos").await?;
+    agree_on_position(connection).await?;
     let change = format!(
         "CHANGE MASTER TO MASTER_HOST='{source}', MASTER_PORT={MYSQL_PORT}, MASTER_USER='{REPLICATION}', MASTER_PASSWORD={}, \
-         MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1",
+         MASTER_USE_GTID=current_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1",
         literal(password.reveal())
     );
     run(connection, &change).await?;
     start_replication(connection).await
 }
 
+/// Replication goes on where the binary log ends, which holds everything executed, written here or received
+/// (`log_slave_updates`). The server's own idea is what it received, by a table, and what it wrote itself since
+/// (`current_pos`); that is less where it was killed between a statement and its row in the table. To set it has the table
+/// made anew, and a server that is killed while InnoDB makes a file may not start again (MDEV-40728), so it is set only then.
+async fn agree_on_position(connection: &mut Connection) -> Result<()> {
+    let query = "SELECT @@GLOBAL.gtid_binlog_pos AS executed, @@GLOBAL.gtid_current_pos AS current";
+    let row = rows(connection, query).await?.pop().context("the server gave no row")?;
+    let [executed, current] = [text(&row, "executed")?, text(&row, "current")?];
+    if executed.parse::<History>()? == current.parse()? {
+        return Ok(());
+    }
+    run(connection, "SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_binlog_pos").await
+}
+
+/// The server's own wait is for what it received; what it wrote itself before that never comes.
 pub(super) async fn wait_until_applied(connection: &mut Connection, position: &str, limit: Duration) -> Result<bool> {
+    let current: History = value(connection, "SELECT @@GLOBAL.gtid_current_pos").await?.parse()?;
+    if current.contains(&position.parse()?) {
+        return Ok(true);
+    }
     let query = format!("SELECT MASTER_GTID_WAIT({}, {:.3})", literal(position), limit.as_secs_f64());
     Ok(value(connection, &query).await? == "0")
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use agent::api::{Command, Role, Status};
 use serde_json::{Value, json};
 
-use crate::pair::{in_step, run};
+use crate::pair::{go_on, in_step, received_only, run};
 use crate::vm::{PATIENCE, Vm, deployment, signal};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2)";
@@ -174,9 +174,10 @@ async fn a_dead_server_is_replaced_at_once_in_sync_mode_too() {
 #[tokio::test]
 async fn a_dead_server_starts_again_where_its_follower_is_not_fit() {
     let (first, second) = pair(&lossy()).await;
-    second.sql("STOP SLAVE SQL_THREAD").await;
+    received_only(&first, &second, async || first.sql("INSERT INTO d.t VALUES (4)").await).await;
 
     first.kill_server();
+    go_on(&second);
 
     first.until_logged("has no successor").await;
     first.until("a leader", |status| status.role == Role::Leader).await;

@@ -6,7 +6,7 @@ use agent::api::{Command, Receiver, Role};
 use sqlx::Executor;
 
 use crate::family;
-use crate::pair::{configured, in_step, reaches, run, started, until_received};
+use crate::pair::{configured, go_on, in_step, reaches, received_only, run, started};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2)";
 
@@ -47,11 +47,11 @@ async fn received_transactions_are_applied_before_the_promotion_even_after_a_res
     let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
-    second.sql("STOP REPLICA SQL_THREAD").await;
-    first.sql("INSERT INTO d.t VALUES (3); INSERT INTO d.t VALUES (4)").await;
-    let wanted = until_received(&first, &second).await;
+    let two = "INSERT INTO d.t VALUES (3); INSERT INTO d.t VALUES (4)";
+    let wanted = received_only(&first, &second, async || first.sql(two).await).await;
 
     first.kill();
+    go_on(&second);
     let refusal = run(&second, Command::MakeLeader).await.unwrap_err();
     assert!(
         refusal.starts_with("Replication settings exist on this instance and Slave SQL Thread is turned off."),

@@ -62,6 +62,11 @@ pub(crate) fn follow(address: &str) -> String {
     }
 }
 
+/// Where the status of replication has what was received.
+pub(crate) fn received_column() -> &'static str {
+    if *IS_MYSQL { "Retrieved_Gtid_Set" } else { "Gtid_IO_Pos" }
+}
+
 /// What tells this server's transactions from another's.
 pub(crate) fn origin() -> &'static str {
     if *IS_MYSQL { "SELECT CONCAT(@@server_uuid, ':')" } else { "SELECT CONCAT('0-', @@server_id, '-')" }

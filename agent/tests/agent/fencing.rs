@@ -8,7 +8,7 @@ use agent::quorum::{Answer, Ballot, Record};
 
 use crate::authority::authority;
 use crate::family;
-use crate::pair::{configured, in_step, reaches, run, until_received};
+use crate::pair::{configured, go_on, in_step, reaches, received_only, run};
 use crate::vm::{DEPLOYMENT, NAME, Vm, signal, user};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
@@ -136,18 +136,16 @@ async fn a_prepared_xa_transaction_survives_a_restart_and_a_promotion() {
     let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
-    second.sql("STOP REPLICA SQL_THREAD").await;
     let mut session = first.admin().await;
-    sqlx::Executor::execute(
-        &mut session,
-        sqlx::raw_sql("XA START 'a'; INSERT INTO d.t VALUES (7); XA END 'a'; XA PREPARE 'a'"),
-    )
-    .await
-    .unwrap();
-    let wanted = until_received(&first, &second).await;
+    let prepare = sqlx::raw_sql("XA START 'a'; INSERT INTO d.t VALUES (7); XA END 'a'; XA PREPARE 'a'");
+    let prepared = async || {
+        sqlx::Executor::execute(&mut session, prepare).await.unwrap();
+    };
+    let wanted = received_only(&first, &second, prepared).await;
     first.kill();
     let before = second.server_pid();
     second.kill_server();
+    go_on(&second);
     second.until("another server", |_| second.server_pid().is_some_and(|pid| Some(pid) != before)).await;
 
     run(&second, Command::MakeLeader).await.unwrap();
@@ -163,12 +161,11 @@ async fn what_only_a_relay_log_holds_is_not_given_up_for_an_empty_server() {
     let (mut first, second) = configured().await;
     first.sql(TABLE).await;
     in_step(&first, &second).await;
-    second.sql("STOP REPLICA SQL_THREAD").await;
-    first.sql("INSERT INTO d.t VALUES (2)").await;
-    until_received(&first, &second).await;
+    received_only(&first, &second, async || first.sql("INSERT INTO d.t VALUES (2)").await).await;
     first.replace_disk();
     let before = second.server_pid();
     second.kill_server();
+    go_on(&second);
     second.until("another server", |_| second.server_pid().is_some_and(|pid| Some(pid) != before)).await;
     first.start();
     first.until_up().await;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use agent::api::{Activity, Command, Receiver, Role, Verdict};
-use sqlx::Executor;
+use sqlx::{Executor, Row};
 
-use crate::vm::{PATIENCE, Vm, deployment_with, user};
+use crate::family::{IS_MYSQL, received_column};
+use crate::vm::{PATIENCE, Vm, deployment_with, signal, user};
 
 /// Two VMs, started and configured: the first one leads.
 pub(crate) async fn configured() -> (Vm, Vm) {
@@ -60,6 +61,26 @@ pub(crate) async fn until_received(leader: &Vm, follower: &Vm) -> String {
     let wanted = leader.status().await.unwrap().gtid_executed;
     follower.until("a receipt", |status| reaches(&status.replication.as_ref().unwrap().gtid_received, &wanted)).await;
     wanted
+}
+
+/// Have the follower receive what a leader writes and not apply it. Its agent would start the applier again, so it is stopped in
+/// its tracks; [`go_on`] ends that. Says what was received.
+pub(crate) async fn received_only(leader: &Vm, follower: &Vm, writes: impl AsyncFnOnce()) -> String {
+    signal(follower.agent_pid(), "-STOP");
+    follower.sql("STOP REPLICA SQL_THREAD").await;
+    writes().await;
+    let wanted = leader.status().await.unwrap().gtid_executed;
+    let begun = Instant::now();
+    while !reaches(&follower.row("SHOW REPLICA STATUS").await.get::<String, _>(received_column()), &wanted) {
+        assert!(begun.elapsed() < PATIENCE, "{wanted} is not received");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    wanted
+}
+
+/// Let an agent go on that was stopped in its tracks.
+pub(crate) fn go_on(vm: &Vm) {
+    signal(vm.agent_pid(), "-CONT");
 }
 
 /// Wait until the follower has everything of the leader.
@@ -141,6 +162,27 @@ async fn a_switchover_and_the_way_back_lose_nothing() {
     in_step(&first, &second).await;
     assert_eq!(second.number("SELECT COUNT(*) FROM service_db.t").await, 3);
     assert_eq!(second.number("SELECT @@event_scheduler='OFF'").await, 1);
+}
+
+/// InnoDB of MariaDB may not start again when it is killed while it makes a file (MDEV-40728), so the table with the place of
+/// replication stays the one that it is. MySQL has none.
+#[tokio::test]
+async fn a_switchover_and_the_way_back_make_no_table_anew() {
+    if *IS_MYSQL {
+        return;
+    }
+    let file =
+        "SELECT CAST(SPACE AS SIGNED) FROM information_schema.INNODB_SYS_TABLES WHERE NAME='mysql/gtid_slave_pos'";
+    let (first, second) = configured().await;
+    in_step(&first, &second).await;
+    let before = [first.number(file).await, second.number(file).await];
+
+    run(&first, Command::Switchover).await.unwrap();
+    in_step(&second, &first).await;
+    run(&second, Command::Switchover).await.unwrap();
+    in_step(&first, &second).await;
+
+    assert_eq!([first.number(file).await, second.number(file).await], before);
 }
 
 #[tokio::test]

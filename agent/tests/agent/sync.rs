@@ -6,7 +6,7 @@ use agent::api::{Command, ReplicationMode, Role, Status};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::pair::{configured_with, in_step, run, until_advised, until_received};
+use crate::pair::{configured_with, go_on, in_step, received_only, run, until_advised};
 use crate::vm::{Vm, signal};
 
 const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (i INT PRIMARY KEY); INSERT INTO d.t VALUES (1)";
@@ -78,15 +78,16 @@ async fn commits_wait_for_a_lost_follower_and_go_on_when_it_is_back() {
 #[tokio::test]
 async fn every_acknowledged_row_is_on_the_follower_that_takes_over() {
     let (mut first, second) = promised().await;
-    // Received, not applied.
-    second.sql("STOP REPLICA SQL_THREAD").await;
     let mut acknowledged = 1;
-    for row in 2..52 {
-        acknowledged += i64::from(is_acknowledged(&first, row, Duration::from_secs(10)).await);
-    }
-    until_received(&first, &second).await;
+    let writes = async || {
+        for row in 2..52 {
+            acknowledged += i64::from(is_acknowledged(&first, row, Duration::from_secs(10)).await);
+        }
+    };
+    received_only(&first, &second, writes).await;
     first.kill();
     second.sql("START REPLICA SQL_THREAD").await;
+    go_on(&second);
 
     run(&second, Command::MakeLeader).await.unwrap();
 
@@ -243,10 +244,11 @@ async fn a_hand_over_with_writers_in_the_middle_of_it_loses_no_acknowledged_row(
 #[tokio::test]
 async fn a_follower_that_starts_again_applies_what_it_had_received_before_it_receives_anew() {
     let (first, second) = promised().await;
-    second.sql("STOP REPLICA SQL_THREAD").await;
-    assert!(is_acknowledged(&first, 7, Duration::from_secs(10)).await);
+    let write = async || assert!(is_acknowledged(&first, 7, Duration::from_secs(10)).await);
+    received_only(&first, &second, write).await;
 
     second.kill_server();
+    go_on(&second);
 
     second.until_logged("Applying the transactions that were received before the last restart").await;
     in_step(&first, &second).await;
