@@ -47,6 +47,8 @@ pub(crate) const REPLICATION: &str = "replication";
 const CONNECTIONS: u32 = 4;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const RETURN_LIMIT: Duration = Duration::from_secs(1);
+/// A session that was in use so short a time ago is not asked whether its server lives: one that ended since is not up again.
+const IS_FRESH: Duration = Duration::from_millis(50);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// A statement that must stop replication may wait for the transaction that the applier is in the middle of.
 const REPLICATION_LIMIT: Duration = Duration::from_secs(60);
@@ -95,6 +97,15 @@ impl Database {
                 Box::pin(async move {
                     let prepared = prepare_session(connection, &known).await;
                     prepared.map_err(|error| sqlx::Error::Configuration(error.into()))
+                })
+            })
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    match used.idle_for < IS_FRESH {
+                        true => Ok(true),
+                        false => connection.ping().await.map(|()| true),
+                    }
                 })
             })
             .after_release(|connection, _| Box::pin(answers_again(connection)))
@@ -187,8 +198,7 @@ impl Database {
         within(STATEMENT_LIMIT, "make the server writable", async {
             let (family, mut connection) = self.session().await?;
             let prepared = async {
-                family.let_the_agent_write(&mut connection).await?;
-                self.write_leadership(&mut connection, epoch, leader).await?;
+                family.write_leadership(&mut connection, epoch, leader).await?;
                 family.set_commits(&mut connection, commits).await
             };
             tokio::try_join!(prepared, guarded)?;
@@ -288,12 +298,13 @@ impl Database {
     }
 }
 
-/// A statement that was given up may still wait in the server, for an acknowledgement or a lock: its session is left behind,
-/// or a few of them would use up all that the agent has, and nobody would get a status any more.
+/// Whoever had the session may have changed its limits. And a statement that was given up may still wait in the server, for an
+/// acknowledgement or a lock: its session is left behind, or a few of them would use up all that the agent has, and nobody would
+/// get a status any more.
 async fn answers_again(connection: &mut Connection) -> Result<bool, sqlx::Error> {
-    match tokio::time::timeout(RETURN_LIMIT, connection.ping()).await {
+    match tokio::time::timeout(RETURN_LIMIT, statements::prepare_session(connection)).await {
         Ok(Ok(())) => Ok(true),
-        Ok(Err(error)) => Err(error),
+        Ok(Err(error)) => Err(sqlx::Error::Configuration(error.into())),
         // Anything but an error would have the session ended with a farewell, which would wait as well.
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }

@@ -142,12 +142,12 @@ impl Family {
         }
     }
 
-    /// Let the agent's own account write while nobody else can yet.
-    pub(super) async fn let_the_agent_write(self, connection: &mut Connection) -> Result<()> {
+    /// What lets the agent's own account write while nobody else can yet; a statement of it may follow.
+    pub(super) fn let_the_agent_write(self) -> &'static str {
         match self {
             // It passes `read_only`.
-            Family::MariaDb => Ok(()),
-            Family::MySql => statements::run(connection, "SET GLOBAL super_read_only=0").await,
+            Family::MariaDb => "",
+            Family::MySql => "SET GLOBAL super_read_only=0; ",
         }
     }
 

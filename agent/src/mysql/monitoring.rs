@@ -16,7 +16,7 @@ use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::statements::literal;
-use super::{Connection, Database, STATEMENT_LIMIT, within};
+use super::{Connection, Database, Family, STATEMENT_LIMIT, within};
 
 const BAD_DATABASE: u16 = 1049;
 const NO_SUCH_TABLE: u16 = 1146;
@@ -154,24 +154,6 @@ impl Database {
         .await
     }
 
-    /// Write an epoch into the history, before the server is opened for anybody else. One that is there stays as it is.
-    pub(super) async fn write_leadership(&self, connection: &mut Connection, epoch: u64, leader: &str) -> Result<()> {
-        let statement = format!(
-            "INSERT IGNORE INTO replication_monitoring.leadership (epoch, leader, since) VALUES ({epoch}, {}, UTC_TIMESTAMP(6))",
-            literal(leader)
-        );
-        match connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.clone()))).await {
-            Err(error) if is_missing(&error) => {
-                for statement in MAKE_TABLES {
-                    connection.execute(statement).await?;
-                }
-                connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map(drop)
-            }
-            done => done.map(drop),
-        }
-        .context("write the epoch of this leadership")
-    }
-
     /// Write down that the wait for the follower was switched off, or on again.
     pub(crate) async fn write_sync_change(&self, epoch: u64, change: SyncChange, why: &str) -> Result<()> {
         within(STATEMENT_LIMIT, "write down the change of synchronous replication", async {
@@ -216,6 +198,28 @@ impl Database {
             })
         })
         .await
+    }
+}
+
+impl Family {
+    /// Write an epoch into the history, before the server is opened for anybody else. One that is there stays as it is.
+    pub(super) async fn write_leadership(self, connection: &mut Connection, epoch: u64, leader: &str) -> Result<()> {
+        // Together, since each way to the server and back is outage.
+        let statement = format!(
+            "{}INSERT IGNORE INTO replication_monitoring.leadership (epoch, leader, since) VALUES ({epoch}, {}, UTC_TIMESTAMP(6))",
+            self.let_the_agent_write(),
+            literal(leader)
+        );
+        match connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.clone()))).await {
+            Err(error) if is_missing(&error) => {
+                for statement in MAKE_TABLES {
+                    connection.execute(statement).await?;
+                }
+                connection.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map(drop)
+            }
+            done => done.map(drop),
+        }
+        .context("write the epoch of this leadership")
     }
 }
 

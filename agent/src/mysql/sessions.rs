@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Executor};
 
-use super::statements::{code, literal, prepare_session, rows, run, text, value};
+use super::statements::{code, literal, rows, run, text, value};
 use super::{
     ADMIN, CONNECT_LIMIT, Closing, Connection, Database, Family, OPERATOR, REPLICATION, STATEMENT_LIMIT, within,
 };
@@ -93,14 +93,13 @@ pub(crate) struct ClosingSession {
 }
 
 impl ClosingSession {
-    /// As [`Database::close`], with another limit. While it waits, new statements that write wait behind it.
+    /// As [`Database::close`], with another limit, which the session has until it is given back. While it waits, new statements
+    /// that write wait behind it.
     pub(crate) async fn close(&mut self, limit: Duration) -> Result<Closing> {
         within(limit + STATEMENT_LIMIT / 10, "make the server read-only", async {
             let seconds = limit.as_secs().max(1);
             run(&mut self.connection, &format!("SET SESSION lock_wait_timeout={seconds}")).await?;
-            let closing = self.family.close(&mut self.connection).await?;
-            prepare_session(&mut self.connection).await?;
-            Ok(closing)
+            self.family.close(&mut self.connection).await
         })
         .await
     }
