@@ -13,6 +13,7 @@ mod connection;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod instances;
+mod kept;
 mod log;
 pub(crate) mod operations;
 mod place;
@@ -32,6 +33,7 @@ use sqlx::{AnyConnection, AnyPool, Connection as _, Executor};
 pub(crate) use act::Act;
 pub(crate) use connection::Connection;
 use connection::in_time;
+use kept::Kept;
 use log::Log;
 pub(crate) use place::{Place, Server};
 
@@ -50,10 +52,17 @@ const TURN: &str = "SELECT pg_advisory_xact_lock(1952542308, 1)";
 /// The state database.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    pool: AnyPool,
-    is_shared: bool,
-    /// A server brings every commit to its disk itself.
-    log: Option<Arc<Log>>,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    File {
+        connection: Kept,
+        log: Arc<Log>,
+    },
+    /// It brings every commit to its disk itself.
+    Server(AnyPool),
 }
 
 impl Store {
@@ -73,49 +82,68 @@ impl Store {
 
     /// One that is ready; nobody connects yet.
     fn at(place: &Place, options: AnyConnectOptions) -> Store {
-        let log = match place {
-            Place::File(file) => Some(Arc::new(Log::of(file))),
-            Place::Server(_) => None,
+        let source = match place {
+            Place::File(file) => {
+                Source::File { connection: Kept::new(options, place.settings()), log: Arc::new(Log::of(file)) }
+            }
+            Place::Server(_) => Source::Server(pool(place, options)),
         };
-        Store { pool: pool(place, options), is_shared: place.is_shared(), log }
+        Store { source }
     }
 
     /// Other brokers may work with it.
     pub(crate) fn is_shared(&self) -> bool {
-        self.is_shared
+        matches!(self.source, Source::Server(_))
     }
 
     /// Begin an act of several statements that sees and changes one state.
     pub(crate) async fn begin(&self) -> anyhow::Result<Act> {
         let act = "begin a transaction in the state database";
-        if !self.is_shared {
-            // Immediate: a transaction that reads first must not find at its first write that it is outdated.
-            let tx = Connection::Act(in_time(self.pool.begin_with("BEGIN IMMEDIATE")).await.context(act)?);
-            return Ok(Act::new(tx, self.log.clone()));
+        match &self.source {
+            Source::File { connection, log } => {
+                let tx = Connection::Kept(connection.begin().await.context(act)?);
+                Ok(Act::new(tx, Some(Arc::clone(log))))
+            }
+            Source::Server(pool) => {
+                let mut tx = Connection::Act(in_time(pool.begin()).await.context(act)?);
+                tx.execute(TURN).await.context("wait for the other transactions in the state database")?;
+                Ok(Act::new(tx, None))
+            }
         }
-        let mut tx = Connection::Act(in_time(self.pool.begin()).await.context(act)?);
-        tx.execute(TURN).await.context("wait for the other transactions in the state database")?;
-        Ok(Act::new(tx, None))
     }
 
     /// Everything that could have been read until now stays, whatever happens to the machine: to be waited for before
     /// somebody is told of it.
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
-        match &self.log {
-            Some(log) => log.settle().await,
-            None => Ok(()),
+        match &self.source {
+            Source::File { log, .. } => log.settle().await,
+            Source::Server(_) => Ok(()),
         }
     }
 
     /// A connection for single statements. What they write outlasts this program, but not the machine.
     pub(crate) async fn connection(&self) -> anyhow::Result<Connection> {
-        Ok(Connection::Single(self.pool.acquire().await.context("reach the state database")?))
+        let act = "reach the state database";
+        Ok(match &self.source {
+            Source::File { connection, .. } => Connection::Kept(connection.hold().await.context(act)?),
+            Source::Server(pool) => Connection::Single(pool.acquire().await.context(act)?),
+        })
     }
 
     /// Write everything to the file.
     pub(crate) async fn close(&self) {
-        if tokio::time::timeout(CLOSE_LIMIT, self.pool.close()).await.is_err() {
-            tracing::warn!("connections to the state database were cut");
+        let closed = async {
+            match &self.source {
+                Source::File { connection, .. } => connection.close().await,
+                Source::Server(pool) => {
+                    pool.close().await;
+                    Ok(())
+                }
+            }
+        };
+        match tokio::time::timeout(CLOSE_LIMIT, closed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => tracing::warn!("connections to the state database were cut"),
         }
     }
 }
@@ -139,17 +167,11 @@ async fn prepare(mut first: AnyConnection, place: &Place) -> anyhow::Result<()> 
 fn pool(place: &Place, options: AnyConnectOptions) -> AnyPool {
     let pool = sqlx::any::AnyPoolOptions::new().acquire_timeout(ACQUIRE_LIMIT);
     let settings = place.settings();
-    let pool =
-        pool.after_connect(move |connection, _| Box::pin(async move { connection.execute(settings).await.map(drop) }));
-    if place.is_shared() {
+    pool.max_connections(CONNECTIONS)
+        .after_connect(move |connection, _| Box::pin(async move { connection.execute(settings).await.map(drop) }))
         // The pool itself waits without end for the last word of a connection that comes back to it.
-        let pool =
-            pool.after_release(|connection, _| Box::pin(async { in_time(connection.ping()).await.map(|()| true) }));
-        return pool.max_connections(CONNECTIONS).connect_lazy_with(options);
-    }
-    // SQLite has one writer anyway; one connection makes the queue ours and fair, and reads take microseconds.
-    let pool = pool.max_connections(1).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
-    pool.connect_lazy_with(options)
+        .after_release(|connection, _| Box::pin(async { in_time(connection.ping()).await.map(|()| true) }))
+        .connect_lazy_with(options)
 }
 
 /// The state database is away for now: nothing is wrong with what was asked.

@@ -1,8 +1,10 @@
 //! What happens to every request: it gets an id, its caller is known, its version is one that we speak, its body is here in
-//! full, and it is carried out to the end even when the caller hangs up.
+//! full, and what it changes is carried out to the end even when the caller hangs up.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
@@ -12,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use broker::osb::{REQUEST_IDENTITY_HEADER, VERSION_HEADER};
+use futures_util::FutureExt;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 use tracing::Instrument;
@@ -53,12 +56,16 @@ async fn carry_out(app: &App, request: Request, id: RequestId, next: Next) -> Re
     };
     head.extensions.insert(id);
     let request = Request::from_parts(head, Body::from(body));
-    // In a task of its own: a client that hangs up must not leave half a binding.
-    let carried_out = app.requests.spawn(next.run(request).in_current_span()).await;
+    let carried_out = match request.method().is_safe() {
+        // Nothing is half done when the client hangs up.
+        true => AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| anyhow!("the handler panicked")),
+        // In a task of its own: a client that hangs up must not leave half a binding.
+        false => app.requests.spawn(next.run(request).in_current_span()).await.map_err(anyhow::Error::new),
+    };
     // It may have read what another request has written a moment ago. Nobody is told what the machine could still forget.
     match (carried_out, app.store.settle().await) {
         (Ok(response), Ok(())) => response,
-        (Err(panic), _) => Rejection::from(anyhow::Error::new(panic)).into_response(),
+        (Err(panic), _) => Rejection::from(panic).into_response(),
         (Ok(_), Err(error)) => Rejection::from(error).into_response(),
     }
 }

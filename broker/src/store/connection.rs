@@ -13,6 +13,8 @@ use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, Describe, Either, Execute, Executor, SqlStr, Transaction};
 
+use super::kept::Held;
+
 /// How long one answer may take: longer than the server's own limits, so that a server that is only slow says so itself.
 const ANSWER_LIMIT: Duration = Duration::from_secs(12);
 
@@ -21,6 +23,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(12);
 pub(crate) enum Connection {
     Single(PoolConnection<Any>),
     Act(Transaction<'static, Any>),
+    /// SQLite's, for both.
+    Kept(Held),
 }
 
 impl Connection {
@@ -29,6 +33,7 @@ impl Connection {
         match self {
             Connection::Single(_) => Ok(()),
             Connection::Act(transaction) => in_time(transaction.commit()).await,
+            Connection::Kept(held) => held.commit().await,
         }
     }
 
@@ -37,6 +42,7 @@ impl Connection {
         match self {
             Connection::Single(_) => Ok(()),
             Connection::Act(transaction) => in_time(transaction.rollback()).await,
+            Connection::Kept(held) => held.rollback().await,
         }
     }
 
@@ -44,6 +50,7 @@ impl Connection {
         match self {
             Connection::Single(connection) => connection,
             Connection::Act(transaction) => transaction,
+            Connection::Kept(held) => held.raw(),
         }
     }
 }

@@ -113,11 +113,12 @@ mod tests {
     #[tokio::test]
     async fn the_log_is_where_sqlite_keeps_it() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&Place::File(directory.path().join("state.db"))).await.unwrap();
+        let file = directory.path().join("state.db");
+        let store = Store::open(&Place::File(file.clone())).await.unwrap();
 
         store.begin().await.unwrap().commit().await.unwrap();
 
-        assert!(store.log.unwrap().path.is_file());
+        assert!(Log::of(&file).path.is_file());
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) async fn new(name: &str) -> Option<Database> {
         let Ok(server) = std::env::var("TANDEM_POSTGRES") else {
-            eprintln!("NOT TESTED: several brokers; run tests/with-postgres.sh cargo test -p broker");
+            eprintln!("NOT TESTED: several brokers; run tests/with-postgres.sh cargo test --workspace --test shared");
             return None;
         };
         let password = std::env::var("TANDEM_POSTGRES_PASSWORD").unwrap();

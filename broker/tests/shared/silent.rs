@@ -24,7 +24,9 @@ impl Postgres {
     /// None where no server was asked for.
     pub(crate) async fn start() -> Option<Postgres> {
         if std::env::var("TANDEM_POSTGRES").is_err() {
-            eprintln!("NOT TESTED: a silent PostgreSQL; run tests/with-postgres.sh cargo test -p broker");
+            eprintln!(
+                "NOT TESTED: a silent PostgreSQL; run tests/with-postgres.sh cargo test --workspace --test shared"
+            );
             return None;
         }
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/with-postgres.sh");
