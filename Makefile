@@ -13,6 +13,8 @@ APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 # Set: `make test` fails where MySQL or PostgreSQL cannot be fetched. Otherwise it says so and tests without them.
 REQUIRE_MYSQL ?=
 REQUIRE_POSTGRES ?=
+# The tests that have a state database. (Of the whole workspace, like all others: for one package alone cargo builds anew.)
+ON_POSTGRES := shared every_step secrets
 # sbin (mariadbd) and the place where rustup puts cargo are not in everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
@@ -28,9 +30,9 @@ test: mariadb mysql postgres network lint build ## Check and test everything
 	@scratch=$$(mktemp -d /tmp/tt.XXXXXX); export TMPDIR=$$scratch; \
 	trap 'target/debug/stack down --dir "$$scratch" >/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(CARGO) test --workspace || exit; \
-	if [ -x target/mysql/bin/mysqld ]; then TANDEM_SERVER=mysql $(CARGO) test -p agent --test agent; \
+	if [ -x target/mysql/bin/mysqld ]; then TANDEM_SERVER=mysql $(CARGO) test --workspace --test agent; \
 	else echo "NOT TESTED: MySQL, which could not be fetched; only MariaDB was tested" >&2; fi || exit; \
-	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then tests/with-postgres.sh sh -c '$(CARGO) test -p broker && $(CARGO) test -p tests --test every_step --test secrets'; \
+	if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then tests/with-postgres.sh $(CARGO) test --workspace --bin mysql-broker $(foreach test,$(ON_POSTGRES),--test $(test)); \
 	else echo "NOT TESTED: PostgreSQL as state database, which could not be installed; only SQLite was tested" >&2; fi
 
 up: $(if $(filter simulated,$(CPI)),,mariadb) build ## Leave a director and a broker running in the background (CPI=simulated: a fake IaaS, no MySQL)

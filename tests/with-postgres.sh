@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command with a PostgreSQL server of its own, on which the broker's tests make databases:
 #
-#     tests/with-postgres.sh cargo test -p broker
+#     tests/with-postgres.sh cargo test --workspace --test shared
 #
 # The server is Debian's, works below $TMPDIR, listens on a loopback address of its own, forgets everything (no fsync), and
 # ends with the command, which finds it by TANDEM_POSTGRES (a URL without a database) and TANDEM_POSTGRES_PASSWORD.
