@@ -178,7 +178,7 @@ async fn peer_sign(agent: &Agent) -> PeerSign {
     let Ok(peer) = agent.pair() else { return PeerSign::Silent };
     match timeout(PEER_LIMIT, peer.client.status()).await {
         Ok(Ok(_)) => PeerSign::Alive,
-        Ok(Err(client::Error::Problem(problem))) if problem.error == "ServerUnavailable" => PeerSign::ServerDown,
+        Ok(Err(error)) if error.is_of_stopped_server() => PeerSign::ServerDown,
         // Its agent is at work on something.
         Ok(Err(client::Error::Problem(_))) => PeerSign::Alive,
         Ok(Err(_)) | Err(_) => PeerSign::Silent,

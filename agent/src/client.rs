@@ -72,6 +72,12 @@ impl Error {
         matches!(self, Error::Problem(problem) if ["BadRequest", "Taken", "Refused"].contains(&problem.error.as_str()))
     }
 
+    /// The agent answers, and its server does not run.
+    #[must_use]
+    pub fn is_of_stopped_server(&self) -> bool {
+        matches!(self, Error::Problem(problem) if problem.error == "ServerUnavailable")
+    }
+
     /// The agent answers, and its server runs and does not.
     #[must_use]
     pub fn is_of_hung_server(&self) -> bool {

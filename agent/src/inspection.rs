@@ -27,6 +27,9 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     let peer = match tokio::time::timeout(PEER_LIMIT, peer.client.status_within(PEER_SERVER_LIMIT)).await {
         Ok(Ok(status)) => Peer::Answers(Box::new(status)),
         Ok(Err(error)) if error.is_of_hung_server() => Peer::Hangs { address: peer.address, why: error.to_string() },
+        Ok(Err(error)) if error.is_of_stopped_server() => {
+            Peer::Stopped { address: peer.address, why: error.to_string() }
+        }
         Ok(Err(error)) => silent(error.to_string()),
         Err(_) => silent(format!("it did not answer within {} s", PEER_LIMIT.as_secs())),
     };
@@ -39,7 +42,7 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     }
     let peer = match peer {
         Peer::Answers(status) => Some(*status),
-        Peer::Silent { .. } | Peer::Hangs { .. } | Peer::None => None,
+        Peer::Silent { .. } | Peer::Stopped { .. } | Peer::Hangs { .. } | Peer::None => None,
     };
     Ok(Inspection { status, peer, writers_through_read_only, verdict })
 }

@@ -47,7 +47,8 @@ pub(crate) const REPLICATION: &str = "replication";
 const CONNECTIONS: u32 = 4;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const RETURN_LIMIT: Duration = Duration::from_secs(1);
-/// A session that was in use so short a time ago is not asked whether its server lives: one that ended since is not up again.
+/// A session that was in use so short a time ago is not asked whether its server lives: one that ended since is not up again. Who
+/// cuts the agent's own sessions waits for so long.
 const IS_FRESH: Duration = Duration::from_millis(50);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// A statement that must stop replication may wait for the transaction that the applier is in the middle of.
@@ -108,7 +109,7 @@ impl Database {
                     }
                 })
             })
-            .after_release(|connection, _| Box::pin(answers_again(connection)))
+            .after_release(|connection, _| Box::pin(ready_again(connection)))
             .connect_lazy_with(options);
         Database { pool, family, binlog_index: data.join("mysql-bin.index").into() }
     }
@@ -301,7 +302,7 @@ impl Database {
 /// Whoever had the session may have changed its limits. And a statement that was given up may still wait in the server, for an
 /// acknowledgement or a lock: its session is left behind, or a few of them would use up all that the agent has, and nobody would
 /// get a status any more.
-async fn answers_again(connection: &mut Connection) -> Result<bool, sqlx::Error> {
+async fn ready_again(connection: &mut Connection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(RETURN_LIMIT, statements::prepare_session(connection)).await {
         Ok(Ok(())) => Ok(true),
         Ok(Err(error)) => Err(sqlx::Error::Configuration(error.into())),

@@ -35,6 +35,11 @@ pub(crate) enum Peer {
         address: IpAddr,
         why: String,
     },
+    /// Its agent says that the server does not run.
+    Stopped {
+        address: IpAddr,
+        why: String,
+    },
     /// Its agent says that the server runs and does not answer.
     Hangs {
         address: IpAddr,
@@ -47,7 +52,7 @@ pub(crate) enum Peer {
 pub(crate) fn judge(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     let verdict = judge_state(me, peer, wanted);
     let servers = match peer {
-        Peer::None | Peer::Silent { .. } | Peer::Hangs { .. } => vec![me],
+        Peer::None | Peer::Silent { .. } | Peer::Stopped { .. } | Peer::Hangs { .. } => vec![me],
         Peer::Answers(peer) => vec![me, peer],
     };
     mention_saved(mention_trouble(verdict, &servers), &servers)
@@ -90,6 +95,9 @@ fn judge_state(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     match peer {
         Peer::None => judge_single(me),
         Peer::Silent { address, why } => judge_half(me, *address, why),
+        // Whatever else it is that has no status.
+        Peer::Stopped { address, why } if receives(me.replication.as_ref()) => judge_half(me, *address, why),
+        Peer::Stopped { address, why } => judge_stopped(me, *address, why),
         Peer::Hangs { address, why } => judge_hung(me, *address, why),
         Peer::Answers(peer) => {
             let verdict = judge_pair(me, peer, wanted);
@@ -119,6 +127,28 @@ fn judge_single(me: &Status) -> Verdict {
         true => unhealthy(
             format!("{} is read-only, so nobody can write", name(me)),
             "Wait a moment, its agent makes it writable after a start; if it does not, its log says why",
+        ),
+    }
+}
+
+/// Its agent starts it again and again. Its disk may hold what nobody else has, however little of it can be read.
+fn judge_stopped(me: &Status, address: IpAddr, why: &str) -> Verdict {
+    let stopped = format!("the server at {address} does not run ({why})");
+    let new_disk = "give its VM a new disk and keep the old one";
+    match me.read_only {
+        false => unhealthy(
+            format!("{} leads; {stopped}, so the leader is not redundant", name(me)),
+            without_follower(
+                me,
+                &format!("Its agent starts it again. If it cannot, see the server's log, and {new_disk}"),
+            ),
+        ),
+        true => unhealthy(
+            format!("{} is read-only; {stopped}, so nobody is known to take writes", name(me)),
+            format!(
+                "Its agent starts it again. If it cannot, see the server's log, run failover on {}, and {new_disk}",
+                me.instance
+            ),
         ),
     }
 }

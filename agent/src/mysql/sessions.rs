@@ -11,7 +11,8 @@ use sqlx::{AssertSqlSafe, Executor};
 
 use super::statements::{code, literal, rows, run, text, value};
 use super::{
-    ADMIN, CONNECT_LIMIT, Closing, Connection, Database, Family, OPERATOR, REPLICATION, STATEMENT_LIMIT, within,
+    ADMIN, CONNECT_LIMIT, Closing, Connection, Database, Family, IS_FRESH, OPERATOR, REPLICATION, STATEMENT_LIMIT,
+    within,
 };
 
 const NO_SUCH_THREAD: u16 = 1094;
@@ -126,6 +127,9 @@ impl Database {
             met.sort_by_key(Session::waits_for_receipt);
             for session in &met {
                 kill(connection, session.id).await?;
+            }
+            if cut == Cut::Everybody {
+                tokio::time::sleep(IS_FRESH).await;
             }
             Ok(met)
         })

@@ -164,6 +164,19 @@ fn a_leader_that_hangs_is_to_be_failed_over() {
 }
 
 #[test]
+fn a_server_that_cannot_be_started_is_given_up_for_a_new_disk() {
+    let stopped = |last: u8| Peer::Stopped { address: [10, 0, 0, last].into(), why: "its log says why".into() };
+    let next = "run failover on mysql/2, and give its VM a new disk and keep the old one";
+    let lost = (false, "10.0.0.1 does not run (its log says why), so nobody is known to take writes", next);
+    let cannot_connect = follower(Replication { receiver: Receiver::Connecting, ..channel() });
+    check(&cannot_connect, &stopped(1), Mode::Async, lost);
+    check(&leader(), &stopped(2), Mode::Async, (false, "so the leader is not redundant", "give its VM a new disk"));
+    // It says nothing for another reason.
+    let sends = (false, "its server still sends", "no failover is needed");
+    check(&behind(Some(0)), &stopped(1), Mode::Async, sends);
+}
+
+#[test]
 fn what_is_not_well_while_a_command_runs_is_waited_for() {
     let busy = |activity| Status { busy: Some(activity), ..server(2) };
     let command = Activity::Command(Command::ConfigureLeaderFollower);

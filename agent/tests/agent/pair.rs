@@ -185,6 +185,26 @@ async fn a_switchover_and_the_way_back_make_no_table_anew() {
     assert_eq!([first.number(file).await, second.number(file).await], before);
 }
 
+/// A MariaDB that was killed between a statement and its row in that table has executed more than the table says.
+#[tokio::test]
+async fn a_follower_whose_table_of_positions_is_behind_its_history_goes_on_from_its_history() {
+    if *IS_MYSQL {
+        return;
+    }
+    let (first, second) = configured().await;
+    in_step(&first, &second).await;
+    let behind = "SET @number = SUBSTRING_INDEX(@@GLOBAL.gtid_slave_pos, '-', -1); \
+                  SET @behind = CONCAT('0-1-', @number - 1); SET GLOBAL gtid_slave_pos = @behind";
+
+    signal(second.agent_pid(), "-STOP");
+    second.sql(&format!("STOP SLAVE; {behind}")).await;
+    go_on(&second);
+
+    first.sql("CREATE DATABASE d").await;
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT @@GLOBAL.gtid_slave_pos = @@GLOBAL.gtid_binlog_pos").await, 1);
+}
+
 #[tokio::test]
 async fn a_switchover_that_the_follower_cannot_finish_is_undone() {
     let (first, second) = configured().await;
