@@ -37,8 +37,9 @@ struct Arguments {
     config: PathBuf,
 }
 
-// Two threads: the work is waiting.
-#[tokio::main(worker_threads = 2)]
+// One thread: the work is waiting, and the state database has its own. A second one would be woken for each request and find
+// nothing to do.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     start_log();
     match serve::run(&Arguments::parse().config).await {

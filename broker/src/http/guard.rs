@@ -1,6 +1,7 @@
 //! What happens to every request: it gets an id, its caller is known, its version is one that we speak, its body is here in
 //! full, and what it changes is carried out to the end even when the caller hangs up.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ async fn carry_out(app: &App, request: Request, id: RequestId, next: Next) -> Re
     let request = Request::from_parts(head, Body::from(body));
     let carried_out = match request.method().is_safe() {
         // Nothing is half done when the client hangs up.
-        true => AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| anyhow!("the handler panicked")),
+        true => AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|panic| panicked(&*panic)),
         // In a task of its own: a client that hangs up must not leave half a binding.
         false => app.requests.spawn(next.run(request).in_current_span()).await.map_err(anyhow::Error::new),
     };
@@ -68,6 +69,11 @@ async fn carry_out(app: &App, request: Request, id: RequestId, next: Next) -> Re
         (Err(panic), _) => Rejection::from(panic).into_response(),
         (Ok(_), Err(error)) => Rejection::from(error).into_response(),
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow!("the handler panicked: {}", said.unwrap_or("without a word"))
 }
 
 /// Log what went wrong, and lead the user's report to this line.

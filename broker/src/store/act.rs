@@ -23,12 +23,9 @@ impl Act {
     pub(crate) async fn commit(self) -> anyhow::Result<()> {
         let Some(log) = self.log else { return Ok(self.tx.commit().await?) };
         let commit = log.commit();
-        if let Err(error) = self.tx.commit().await {
-            // It may still come. As it is never over, everybody who reads waits for a flush of his own from now on.
-            std::mem::forget(commit);
-            return Err(error.into());
-        }
-        drop(commit);
+        // Where this fails, or is cut off, it may still come: until the next one everybody who reads waits for a flush.
+        self.tx.commit().await?;
+        commit.ended();
         log.flush().await
     }
 

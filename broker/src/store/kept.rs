@@ -109,14 +109,15 @@ impl Held {
 
 impl Open {
     /// Whoever had it before may have gone in the middle of an act, or of a word about it. An error is a connection that is of
-    /// no use any more.
+    /// no use any more; the next act finds that out, where nobody has begun one.
     async fn undo_what_was_dropped(&mut self) -> sqlx::Result<()> {
         if !self.is_in_act {
             return Ok(());
         }
         match in_time(self.connection.execute("ROLLBACK")).await {
-            // Where nothing was begun yet, or all has ended already, the database says so.
-            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Ok(_) => {}
+            // Nothing was begun yet, or all has ended already.
+            Err(sqlx::Error::Database(error)) if error.message().contains("no transaction is active") => {}
             Err(error) => return Err(error),
         }
         self.is_in_act = false;
@@ -126,9 +127,13 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
     use sqlx::AnyConnection;
 
-    use crate::store::{Place, Store};
+    use crate::store::{Act, Place, Store};
 
     async fn store(directory: &std::path::Path) -> Store {
         let store = Store::open(&Place::File(directory.join("state.db"))).await.unwrap();
@@ -157,31 +162,48 @@ mod tests {
         assert_eq!(rows(&store).await, 1);
     }
 
+    /// None where it waits for the last of so many times.
+    async fn cut_off<T>(act: impl Future<Output = T>, waits: usize) -> Option<T> {
+        let (mut act, mut left) = (pin!(act), waits);
+        poll_fn(|cx| match left {
+            0 => Poll::Ready(None),
+            _ => {
+                left -= 1;
+                act.as_mut().poll(cx).map(Some)
+            }
+        })
+        .await
+    }
+
+    /// Begin an act again and again, and give it up in each place where it waits; says how many those are.
+    async fn given_up_everywhere(store: &Store, end: impl AsyncFn(Act)) -> usize {
+        let act = async || {
+            let mut act = store.begin().await.unwrap();
+            sqlx::query("INSERT INTO t VALUES (1)").execute(&mut *act).await.unwrap();
+            end(act).await;
+        };
+        for waits in 1..100 {
+            if cut_off(act(), waits).await.is_some() {
+                return waits - 1;
+            }
+            store.begin().await.unwrap().commit().await.unwrap();
+        }
+        panic!("it never ends");
+    }
+
     #[tokio::test]
     async fn whoever_gives_up_in_the_middle_of_a_word_leaves_nothing_begun() {
         let directory = tempfile::tempdir().unwrap();
         let store = store(directory.path()).await;
 
-        for polls in 0..20 {
-            let act = async {
-                let mut act = store.begin().await.unwrap();
-                sqlx::query("INSERT INTO t VALUES (1)").execute(&mut *act).await.unwrap();
-                act.rollback().await.unwrap();
-            };
-            // Cut off at every place where it waits.
-            let mut act = Box::pin(act);
-            for _ in 0..polls {
-                let polled = futures_util::poll!(&mut act);
-                if polled.is_ready() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-            drop(act);
-            store.begin().await.unwrap().commit().await.unwrap();
-        }
-
+        let places = given_up_everywhere(&store, async |act| act.rollback().await.unwrap()).await;
+        assert!(places >= 3, "{places}");
         assert_eq!(rows(&store).await, 0);
+
+        let places = given_up_everywhere(&store, async |act| act.commit().await.unwrap()).await;
+        assert!(places >= 3, "{places}");
+        // The last one has ended. Of those before it none, or those that were given up behind their commit.
+        assert!((1..=1 + i64::try_from(places).unwrap()).contains(&rows(&store).await));
     }
 
     #[tokio::test]

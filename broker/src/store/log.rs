@@ -31,13 +31,18 @@ pub(super) struct Log {
     is_broken: Arc<AtomicBool>,
 }
 
-/// A commit, which is over when this is dropped, well or not.
+/// A commit under way. One of which nobody knows whether it came, or still comes, is over with the next one, which has the
+/// connection behind it.
 #[derive(Debug)]
-pub(super) struct Commit<'a>(&'a Log);
+pub(super) struct Commit<'a> {
+    log: &'a Log,
+    number: u64,
+}
 
-impl Drop for Commit<'_> {
-    fn drop(&mut self) {
-        self.0.over.fetch_add(1, Ordering::SeqCst);
+impl Commit<'_> {
+    /// It is in the log, and so is all before it.
+    pub(super) fn ended(self) {
+        self.log.over.fetch_max(self.number, Ordering::SeqCst);
     }
 }
 
@@ -50,10 +55,10 @@ impl Log {
         Log { path: path.into(), begun, over, flushed, turn, is_broken }
     }
 
-    /// To be held while something is committed that must be on the disk before anybody hears of it.
+    /// Something is about to be committed that must be on the disk before anybody hears of it. Only for who has the connection.
     pub(super) fn commit(&self) -> Commit<'_> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        Commit(self)
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        Commit { log: self, number }
     }
 
     /// Bring to the disk what has been committed.
@@ -127,7 +132,7 @@ mod tests {
         let file = directory.path().join("state.db");
         let log = Log::of(&file);
 
-        drop(log.commit());
+        log.commit().ended();
         log.flush().await.unwrap();
         // From now on every flush fails: the log is a link that leads in a circle.
         std::os::unix::fs::symlink(&file, directory.path().join("state.db-wal")).unwrap();
@@ -138,7 +143,7 @@ mod tests {
         let commit = log.commit();
         log.flush().await.unwrap();
         log.settle().await.expect_err("somebody may have read it");
-        drop(commit);
+        commit.ended();
         log.flush().await.expect_err("it is committed");
     }
 }
