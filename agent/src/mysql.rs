@@ -11,6 +11,7 @@ mod log_files;
 mod mariadb;
 mod monitoring;
 mod mysql8;
+mod own_session;
 mod relay_log;
 mod semi_sync;
 mod sessions;
@@ -33,6 +34,7 @@ pub(crate) use facts::{Channel, Facts};
 pub(crate) use family::{Family, LogReader};
 pub(crate) use log_files::{Piece, Transaction};
 pub(crate) use monitoring::{FailoverRow, Heart, Signs, SyncChange};
+pub(crate) use own_session::OwnSession;
 pub(crate) use semi_sync::SemiSync;
 pub(crate) use sessions::Cut;
 pub(crate) use users::Made;
@@ -145,11 +147,7 @@ impl Database {
 
     /// The last transaction of this server's history.
     pub(crate) async fn position(&self) -> Result<String> {
-        within(STATEMENT_LIMIT, "ask the server for its position", async {
-            let (family, mut connection) = self.session().await?;
-            family.position(&mut connection).await
-        })
-        .await
+        self.own_session().await?.position().await
     }
 
     /// Make the server read-only: when this returns `Closed`, every commit that was acknowledged is in the history and no
@@ -182,28 +180,6 @@ impl Database {
     pub(crate) async fn open(&self) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
             statements::open(&mut *self.connection().await?).await
-        })
-        .await
-    }
-
-    /// Make the server writable under an epoch, which is the first transaction that it writes, once its guard knows until
-    /// when. The connection is there first: a server that ends in between takes it along, so the one that is opened is the one
-    /// that has this guard.
-    pub(crate) async fn open_as_leader(
-        &self,
-        epoch: u64,
-        leader: &str,
-        commits: Commits,
-        guarded: impl Future<Output = Result<()>>,
-    ) -> Result<()> {
-        within(STATEMENT_LIMIT, "make the server writable", async {
-            let (family, mut connection) = self.session().await?;
-            let prepared = async {
-                family.write_leadership(&mut connection, epoch, leader).await?;
-                family.set_commits(&mut connection, commits).await
-            };
-            tokio::try_join!(prepared, guarded)?;
-            statements::open(&mut connection).await
         })
         .await
     }
@@ -257,11 +233,7 @@ impl Database {
 
     /// Wait until the applier has applied `position`; false when it has not within `limit`.
     pub(crate) async fn wait_until_applied(&self, position: &str, limit: Duration) -> Result<bool> {
-        within(limit + STATEMENT_LIMIT, "wait until everything is applied", async {
-            let (family, mut connection) = self.session().await?;
-            family.wait_until_applied(&mut connection, position, limit).await
-        })
-        .await
+        self.own_session().await?.wait_until_applied(position, limit).await
     }
 
     /// What lies in the relay log while both threads are stopped; after a start the server itself does not say.

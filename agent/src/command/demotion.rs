@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::LOOK_AGAIN;
 use crate::agent::Agent;
 use crate::leadership::{self, Turn};
-use crate::mysql::Cut;
+use crate::mysql::{Cut, OwnSession};
 use crate::report::sentence;
 
 /// A statement for a binding's user ends within this time, or its session is cut.
@@ -28,7 +28,7 @@ pub(super) async fn demote(agent: &Agent, whose_turn: Turn) -> Result<Vec<String
     let _closing = agent.closing.begin();
     let mut measures = Vec::new();
     let closed = match close_measured(agent, &mut measures).await {
-        Ok(()) => cut_all(agent).await,
+        Ok(_) => cut_all(agent).await,
         Err(error) => Err(error),
     };
     if let Err(error) = closed {
@@ -74,20 +74,20 @@ pub(crate) async fn reopen(agent: &Agent, why: &str) -> bool {
 pub(crate) async fn end_writes(agent: &Agent) -> Result<bool> {
     let _closing = agent.closing.begin();
     match close(agent).await {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         // Not when its lease has ended meanwhile.
         Err(error) if agent.leadership.is_open() => kill(agent, &error).await.map(|_| false),
         Err(_) => Ok(false),
     }
 }
 
-/// Make this server read-only. The caller decides what becomes of one that does not.
-pub(super) async fn close(agent: &Agent) -> Result<()> {
+/// Make this server read-only, and say in which session. The caller decides what becomes of one that does not.
+pub(super) async fn close(agent: &Agent) -> Result<OwnSession> {
     close_measured(agent, &mut Vec::new()).await
 }
 
 /// When this returns no client can be told of a commit any more that is not in the history.
-async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()> {
+async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<OwnSession> {
     if let Err(error) = timeout(USERS_LIMIT, agent.database.stop_events()).await.context("no answer").flatten() {
         // An event that runs is cut like any other session.
         tracing::warn!("scheduled events are not stopped: {}", sentence(&error));
@@ -106,7 +106,8 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
     // Asked before the outage.
     let asked = timeout(ANSWER_LIMIT, agent.database.writers_through_read_only());
     let writers = asked.await.context("it does not answer").flatten()?;
-    ladder::climb(agent, measures).await?;
+    let mut session = agent.database.own_session().await?;
+    ladder::climb(agent, &mut session, measures).await?;
     agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
     agent.leadership.closed();
     if let Err(error) = agent.mysqld.forbid_writes().await {
@@ -114,7 +115,7 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<()>
     }
     // Who opens the server behind this tells the guard behind this.
     drop((users, nobody_opens));
-    Ok(())
+    Ok(session)
 }
 
 /// Cut the sessions of a read-only server, so that their clients look for the leader, and see that the history rests.

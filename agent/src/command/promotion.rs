@@ -14,7 +14,7 @@ use crate::busy::Raised;
 use crate::clock;
 use crate::instance::Sync;
 use crate::leadership::{self, Claim};
-use crate::mysql::Commits;
+use crate::mysql::{Commits, OwnSession};
 use crate::report::{Report, sentence};
 use crate::topology::{Observed, Peer, Refusal, Server};
 
@@ -159,13 +159,15 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     let issued = agent.leadership.redeem_ticket(promotion.ticket);
     let issued = issued.context("the right to this promotion is void; run switchover again")?;
     let succession = agent.automatic.succession(promotion.ticket);
-    apply(&agent, &promotion.position).await?;
+    let mut session = agent.database.own_session().await?;
+    apply(&agent, &mut session, &promotion.position).await?;
     // Not before everything is applied: whose the epoch is opens by itself, also when the old leader is lost from here on.
     agent.leadership.take_over(promotion.epoch, issued)?;
-    open_as_leader(&agent).await?;
+    open_as_leader(&agent, &mut session).await?;
     let settling = agent.clone();
     agent.tasks.spawn(async move {
         tokio::time::sleep(APPLICATIONS_FIRST).await;
+        drop(session);
         settling.leadership.changed.notify_waiters();
         let settled = async {
             settling.database.start_events().await?;
@@ -183,10 +185,10 @@ pub(crate) async fn promote(agent: std::sync::Arc<Agent>, promotion: Promotion, 
     Ok(())
 }
 
-async fn apply(agent: &Agent, position: &Position) -> Result<()> {
+async fn apply(agent: &Agent, session: &mut OwnSession, position: &Position) -> Result<()> {
     let limit = Duration::from_millis(position.timeout_ms);
     ensure!(
-        agent.database.wait_until_applied(&position.gtid, limit).await?,
+        session.wait_until_applied(&position.gtid, limit).await?,
         "{} has not applied {} within {} ms",
         agent.instance.name(),
         position.gtid,
@@ -198,13 +200,13 @@ async fn apply(agent: &Agent, position: &Position) -> Result<()> {
 /// Become writable, with a lease that was confirmed just now.
 pub(crate) async fn open(agent: &Agent) -> Result<()> {
     leadership::lease_for_opening(agent).await?;
-    open_as_leader(agent).await?;
+    open_as_leader(agent, &mut agent.database.own_session().await?).await?;
     agent.leadership.changed.notify_waiters();
     agent.database.start_events().await
 }
 
 /// The guard knows the end of the lease before the server is writable. The caller tells the others of the new leader.
-pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
+async fn open_as_leader(agent: &Agent, session: &mut OwnSession) -> Result<()> {
     let _nobody_closes = agent.leadership.gate.lock().await;
     let epoch = agent.leadership.begin_opening()?;
     let guarded = async {
@@ -215,7 +217,7 @@ pub(super) async fn open_as_leader(agent: &Agent) -> Result<()> {
         Ok(())
     };
     let leader = agent.instance.name();
-    let opened = agent.database.open_as_leader(epoch, &leader, commits(agent), guarded);
+    let opened = session.open_as_leader(epoch, &leader, commits(agent), guarded);
     if let Err(error) = opened.await {
         // A statement without an answer may still be carried out; a server that starts again is read-only for certain.
         agent.mysqld.kill().await?;

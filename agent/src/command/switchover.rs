@@ -17,6 +17,7 @@ use super::follow::Waiting;
 use super::promotion::open;
 use crate::agent::Agent;
 use crate::leadership::{self, Claim};
+use crate::mysql::OwnSession;
 use crate::report::{Report, sentence};
 use crate::topology::Peer;
 
@@ -50,7 +51,7 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
 
     let closing = agent.closing.begin();
     let handed = match close(agent).await {
-        Ok(()) => match promote_follower(agent, &right).await {
+        Ok(session) => match promote_follower(agent, session, &right).await {
             Ok(()) => Ok(()),
             Err(error) => undo(agent, error, report).await,
         },
@@ -79,15 +80,16 @@ async fn caught_up(agent: &Agent) -> Result<Ticket> {
     }
 }
 
-async fn promote_follower(agent: &Agent, right: &Ticket) -> Result<()> {
+async fn promote_follower(agent: &Agent, mut session: OwnSession, right: &Ticket) -> Result<()> {
     // The server answers while this agent writes to the disk.
     let consent = async { agent.leadership.hand_over(&right.instance) };
-    let (gtid, epoch) = tokio::try_join!(agent.database.position(), consent)?;
+    let (gtid, epoch) = tokio::try_join!(session.position(), consent)?;
     let position = Position { gtid, timeout_ms: PROMOTION_LIMIT_MS };
     let promotion = Promotion { ticket: right.ticket, epoch, position };
     let client = &agent.pair()?.client;
     let promoted = tokio::time::timeout(ANSWER_LIMIT, client.promote(&promotion)).await;
     promoted.context("the follower did not answer in time")??;
+    drop(session);
     // Sessions of this server can write nothing any more; cutting them makes the applications move. Not before they have where
     // to: all would connect in the outage, and here again.
     if let Err(error) = agent.database.cut_sessions().await {

@@ -4,16 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sqlx::MySql;
 use sqlx::mysql::MySqlRow;
-use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::statements::{code, literal, rows, run, text, value};
-use super::{
-    ADMIN, CONNECT_LIMIT, Closing, Connection, Database, Family, IS_FRESH, OPERATOR, REPLICATION, STATEMENT_LIMIT,
-    within,
-};
+use super::{ADMIN, Connection, Database, Family, IS_FRESH, OPERATOR, REPLICATION, STATEMENT_LIMIT, within};
 
 const NO_SUCH_THREAD: u16 = 1094;
 /// The server's own threads, which begin no transaction of their own.
@@ -86,36 +81,7 @@ impl std::fmt::Display for Session {
     }
 }
 
-/// The session in which the server is made read-only: the one that must not be cut.
-pub(crate) struct ClosingSession {
-    family: Family,
-    connection: PoolConnection<MySql>,
-    pub(crate) id: u64,
-}
-
-impl ClosingSession {
-    /// As [`Database::close`], with another limit, which the session has until it is given back. While it waits, new statements
-    /// that write wait behind it.
-    pub(crate) async fn close(&mut self, limit: Duration) -> Result<Closing> {
-        within(limit + STATEMENT_LIMIT / 10, "make the server read-only", async {
-            let seconds = limit.as_secs().max(1);
-            run(&mut self.connection, &format!("SET SESSION lock_wait_timeout={seconds}")).await?;
-            self.family.close(&mut self.connection).await
-        })
-        .await
-    }
-}
-
 impl Database {
-    pub(crate) async fn closing_session(&self) -> Result<ClosingSession> {
-        within(CONNECT_LIMIT, "connect to the server to make it read-only", async {
-            let (family, mut connection) = self.session().await?;
-            let id = value(&mut connection, "SELECT CONNECTION_ID()").await?.parse()?;
-            Ok(ClosingSession { family, connection, id })
-        })
-        .await
-    }
-
     /// Cut sessions, but not the one with the id `spared`; says which.
     pub(crate) async fn cut(&self, cut: Cut, spared: u64) -> Result<Vec<Session>> {
         within(STATEMENT_LIMIT, "cut sessions", async {

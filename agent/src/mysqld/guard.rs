@@ -68,7 +68,7 @@ impl Guard {
 
 impl Mysqld {
     /// The server of a pair is killed when this time of [`crate::clock`] comes and was not put off again. Known to the
-    /// guard when this returns, so it comes before the server is opened (`Database::open_as_leader`).
+    /// guard when this returns, so it comes before the server is opened (`OwnSession::open_as_leader`).
     pub(crate) async fn allow_writes_until(&self, deadline: Duration) -> Result<()> {
         self.guard.tell(Some(deadline)).await
     }

@@ -24,7 +24,7 @@ use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, timeout};
 
 use crate::agent::Agent;
-use crate::mysql::{Closing, Cut};
+use crate::mysql::{Closing, Cut, OwnSession};
 
 /// The time between two measures.
 const STEP: Duration = Duration::from_secs(1);
@@ -50,10 +50,9 @@ impl Rung {
     }
 }
 
-/// Make the server read-only within [`LIMIT`] and a second. What was done to whom is added to `measures`.
-pub(super) async fn climb(agent: &Agent, measures: &mut Vec<String>) -> Result<()> {
-    let mut session = agent.database.closing_session().await?;
-    let closing_session = session.id;
+/// Make the server read-only within [`LIMIT`] and a second, in this session. What was done to whom is added to `measures`.
+pub(super) async fn climb(agent: &Agent, session: &mut OwnSession, measures: &mut Vec<String>) -> Result<()> {
+    let closing_session = session.id().await?;
     // The agent gives up first: a request that the server gives up lets the commits go on that wait behind it.
     let mut closing = pin!(session.close(LIMIT * 2));
     let begun = Instant::now();
