@@ -17,6 +17,7 @@ mod kept;
 mod log;
 pub(crate) mod operations;
 mod place;
+mod polls;
 #[cfg(test)]
 mod tests;
 pub(crate) mod usage;
@@ -36,6 +37,7 @@ use connection::in_time;
 use kept::Kept;
 use log::Log;
 pub(crate) use place::{Place, Server};
+use polls::Polls;
 
 /// How long a request waits for a connection, and so for a server that is away.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
@@ -60,6 +62,7 @@ enum Source {
     File {
         connection: Kept,
         log: Arc<Log>,
+        polls: Arc<Polls>,
     },
     /// It brings every commit to its disk itself.
     Server(AnyPool),
@@ -84,7 +87,8 @@ impl Store {
     fn at(place: &Place, options: AnyConnectOptions) -> Store {
         let source = match place {
             Place::File(file) => {
-                Source::File { connection: Kept::new(options, place.settings()), log: Arc::new(Log::of(file)) }
+                let connection = Kept::new(options, place.settings());
+                Source::File { connection, log: Arc::new(Log::of(file)), polls: Arc::default() }
             }
             Place::Server(_) => Source::Server(pool(place, options)),
         };
@@ -100,7 +104,7 @@ impl Store {
     pub(crate) async fn begin(&self) -> anyhow::Result<Act> {
         let act = "begin a transaction in the state database";
         match &self.source {
-            Source::File { connection, log } => {
+            Source::File { connection, log, .. } => {
                 let tx = Connection::Kept(connection.begin().await.context(act)?);
                 Ok(Act::new(tx, Some(Arc::clone(log))))
             }

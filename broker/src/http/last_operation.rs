@@ -1,4 +1,4 @@
-//! `GET .../last_operation` reads the row and nothing else: nothing happens because a platform polls.
+//! `GET .../last_operation` reads the row, where it may have changed, and nothing else: nothing happens because a platform polls.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ids::{InstanceId, OperationId};
 use crate::store::bindings::{self, Key, Stored};
-use crate::store::operations::{self, Kind, Report};
+use crate::store::operations::{Kind, Report};
 
 /// Without an operation, or with one that is not known, the newest counts. A finished deletion is 410 then, which is
 /// success to every platform; with its operation it is `succeeded`, which is understood by more of them.
@@ -22,13 +22,12 @@ pub(super) async fn show(
     id: InstanceId,
     words: Words,
 ) -> Result<Json<LastOperation>, Rejection> {
-    let mut db = app.store.connection().await?;
     if let Some(operation) = words.get("operation").and_then(OperationId::parse)
-        && let Some(report) = operations::report(&mut db, &id, &operation).await?
+        && let Some(report) = app.store.report(&id, Some(&operation)).await?
     {
         return Ok(Json(last_operation(report)));
     }
-    match operations::newest_report(&mut db, &id).await? {
+    match app.store.report(&id, None).await? {
         None => Err(Rejection::not_found("instance does not exist")),
         Some(Report { kind: Kind::Delete, state: OsbState::Succeeded, .. }) => Err(Rejection::gone()),
         Some(report) => Ok(Json(last_operation(report))),
