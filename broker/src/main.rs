@@ -37,9 +37,8 @@ struct Arguments {
     config: PathBuf,
 }
 
-// One thread: the work is waiting, and the state database has its own. A second one would be woken for each request and find
-// nothing to do.
-#[tokio::main(flavor = "current_thread")]
+// Two threads: the work is waiting.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     start_log();
     match serve::run(&Arguments::parse().config).await {
