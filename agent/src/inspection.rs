@@ -37,7 +37,8 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
         status = agent.status().await?;
     }
     let mut verdict = judge(&status, &peer, pair.mode);
-    if let Some(recommendation) = agent.automatic.recommendation().filter(|_| !verdict.healthy) {
+    // A server that has been promoted since recommends that no more.
+    if let Some(recommendation) = agent.automatic.recommendation().filter(|_| !verdict.healthy && status.read_only) {
         verdict.next_action = Some(recommendation);
     }
     let peer = match peer {
