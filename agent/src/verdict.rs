@@ -8,6 +8,7 @@
 //! | both writable | two histories begin |
 //! | none writable | no writes |
 
+mod alone;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +19,12 @@ use agent::api::{Activity, Receiver, Replication, ReplicationMode, Status, Verdi
 use crate::gtid::History;
 use crate::instance::Mode;
 use crate::topology::SWITCHOVER_LAG_S;
+use alone::{judge_half, judge_hung, judge_stopped};
 
 /// Ten missed heartbeats: fewer are lost to an ordinary pause of a busy VM.
 const HEARTBEAT_LIMIT_S: f64 = 10.0;
 
 const CONFIGURE: &str = "Run configure-leader-follower";
-const RETURN: &str = "Start its VM, or recreate it if it is lost; then run configure-leader-follower";
 
 /// The other server.
 #[derive(Clone, Debug)]
@@ -127,71 +128,6 @@ fn judge_single(me: &Status) -> Verdict {
         true => unhealthy(
             format!("{} is read-only, so nobody can write", name(me)),
             "Wait a moment, its agent makes it writable after a start; if it does not, its log says why",
-        ),
-    }
-}
-
-/// Its agent starts it again and again. Its disk may hold what nobody else has, however little of it can be read.
-fn judge_stopped(me: &Status, address: IpAddr, why: &str) -> Verdict {
-    let stopped = format!("the server at {address} does not run ({why})");
-    let new_disk = "give its VM a new disk and keep the old one";
-    match me.read_only {
-        false => unhealthy(
-            format!("{} leads; {stopped}, so the leader is not redundant", name(me)),
-            without_follower(
-                me,
-                &format!("Its agent starts it again. If it cannot, see the server's log, and {new_disk}"),
-            ),
-        ),
-        true => unhealthy(
-            format!("{} is read-only; {stopped}, so nobody is known to take writes", name(me)),
-            format!(
-                "Its agent starts it again. If it cannot, see the server's log, run failover on {}, and {new_disk}",
-                me.instance
-            ),
-        ),
-    }
-}
-
-fn judge_hung(me: &Status, address: IpAddr, why: &str) -> Verdict {
-    let hangs = format!("the server at {address} hangs ({why})");
-    match me.read_only {
-        false => unhealthy(
-            format!("{} leads; {hangs}, so the leader is not redundant", name(me)),
-            without_follower(me, "Kill that server, and its agent starts it again"),
-        ),
-        true => unhealthy(
-            format!("{} is read-only; {hangs}, so nobody can write", name(me)),
-            format!("Run failover on {}, which takes the leadership from a server that hangs", me.instance),
-        ),
-    }
-}
-
-fn judge_half(me: &Status, address: IpAddr, why: &str) -> Verdict {
-    let silence = format!("the other server at {address} gives no status ({why})");
-    let receives = me.replication.as_ref().is_some_and(|channel| channel.receiver == Receiver::Connected);
-    let alone = match me.replication_mode {
-        ReplicationMode::Async => "so the leader is not redundant",
-        ReplicationMode::Semisync => {
-            "so the leader is not redundant, and its commits wait unless that server still receives"
-        }
-    };
-    match (me.read_only, &me.replication) {
-        (false, _) => unhealthy(format!("{} leads; {silence}, {alone}", name(me)), without_follower(me, RETURN)),
-        (true, Some(_)) if receives => unhealthy(
-            format!("{} follows; {silence}, and its server still sends", name(me)),
-            "See the log of the agent on that VM and start it again; no failover is needed for that",
-        ),
-        (true, Some(channel)) => unhealthy(
-            format!("{} follows; {silence}, and {}", name(me), receiver_trouble(channel)),
-            format!(
-                "Start that VM. If it is lost, make sure that it is stopped and run make-leader on {}",
-                me.instance
-            ),
-        ),
-        (true, None) => unhealthy(
-            format!("{} is read-only and does not replicate; {silence}, so nobody is known to take writes", name(me)),
-            RETURN,
         ),
     }
 }
