@@ -1,7 +1,7 @@
 //! The rules of the state database, on a real file or a real server (see `fixture.rs`).
 
+mod polls;
 mod several;
-
 mod updates;
 
 use std::time::Duration;
@@ -103,24 +103,6 @@ fn attributes() -> Attributes {
         space_guid: "g".into(),
         parameters: serde_json::from_str(r#"{"a":[1]}"#).unwrap(),
     }
-}
-
-#[tokio::test]
-async fn a_poll_sees_what_was_written_before_it() {
-    let database = Database::new().await;
-    let state = async |operation: Option<&OperationId>| {
-        database.store.report(&id("i"), operation).await.unwrap().map(|report| report.state)
-    };
-    assert_eq!(state(None).await, None);
-
-    let operation = database.create("i").await;
-    for _ in 0..2 {
-        assert_eq!(state(None).await, Some(State::InProgress));
-        assert_eq!(state(Some(&operation)).await, Some(State::InProgress));
-    }
-
-    assert!(database.finish(&operation).await);
-    assert_eq!([state(None).await, state(Some(&operation)).await], [Some(State::Succeeded); 2]);
 }
 
 #[tokio::test]
