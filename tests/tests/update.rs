@@ -87,8 +87,18 @@ async fn a_pair_gets_larger_machines_and_other_parameters_with_its_data() -> Res
         assert_eq!(config["properties"]["replication_mode"], "semi-sync");
     }
     assert_eq!(fruit(&credentials).await?, "medlar");
+    let leader = service.agent(&pair.leader)?;
+    let in_sync = eventually("commits wait for the follower", LIMIT, async || {
+        Ok(leader.status().await?.semi_sync.is_some_and(|sync| sync.in_sync).then_some(()))
+    });
+    in_sync.await?;
     grow(&credentials, "rowan").await?;
-    assert_eq!(fruit(&credentials.at(pair.follower.ip())).await?, "medlar,rowan", "a commit waits for the follower");
+    // A commit waits until the follower has received it, and not until it has applied it.
+    let follower = credentials.at(pair.follower.ip());
+    let applied = eventually("the follower has both rows", LIMIT, async || {
+        Ok((fruit(&follower).await? == "medlar,rowan").then_some(()))
+    });
+    applied.await?;
     let smaller = service.stack.broker.update(&service.id(), &json!({"plan_id": DB_LEADER_FOLLOWER})).await?;
     assert_eq!(smaller.status, 422);
     ensure!(smaller.body["description"].as_str().is_some_and(|why| why.contains("shrink")), "{}", smaller.body);
