@@ -169,7 +169,7 @@ async fn act(agent: &Agent, command: Command, step: Step, run: &mut Run, report:
             let (leader, follower) = leader.zip(follower).context("the instance has a peer")?;
             report.say(format!("Configuring {follower} to follow {leader}"));
             match side {
-                Side::Me => follow(agent, leader, report).await,
+                Side::Me => follow(agent, leader, agent.instance.replication_limit(), report).await,
                 Side::Peer => Ok(agent.pair()?.client.follow(&Follow { leader }, |line| report.say(line)).await?),
             }
         }

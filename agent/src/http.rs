@@ -150,7 +150,11 @@ async fn run_command(
 }
 
 async fn follow(State(agent): Shared, Parsed(Follow { leader }): Parsed<Follow>) -> Result<Response, Failure> {
-    step(agent, async move |agent, report| command::follow(&agent, leader, &report).await).await
+    step(agent, async move |agent, report| {
+        let limit = agent.instance.replication_limit();
+        command::follow(&agent, leader, limit, &report).await
+    })
+    .await
 }
 
 async fn lead(State(agent): Shared) -> Result<Response, Failure> {

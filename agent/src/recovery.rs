@@ -15,12 +15,16 @@ use crate::leadership::{Claim, close_now};
 use crate::mysql::{Channel, Facts};
 use crate::mysqld::State;
 use crate::report::{Report, sentence};
-use crate::topology::Peer;
+use crate::topology::{Peer, Server};
 
 /// The time between two looks at a pair in which something is not as it should be.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The time between two looks at a server that is what it should be.
 const LOOK_NOW_AND_THEN: Duration = Duration::from_secs(5);
+
+/// How long it waits until the leader is reached. It looks again anyway; and when the leader has died meanwhile, this server is
+/// the one that must be free for a command.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
 
 /// Look after the server for as long as the agent runs.
 pub(crate) async fn look_after(agent: Arc<Agent>) {
@@ -130,6 +134,8 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
         Peer::Answers(leader) => Ok(leader),
         Peer::None | Peer::Silent { .. } => Err(anyhow::anyhow!("the leader does not answer")),
     };
+    let nobody = Report::to_nobody();
+    let follow_now = |leader: &Server| follow(agent, leader.address, FOLLOW_LIMIT, &nobody);
     match recovery {
         Recovery::Keep | Recovery::Wait(_) | Recovery::Stay(_) => Ok(()),
         Recovery::Open => become_writable(agent).await,
@@ -147,10 +153,8 @@ async fn carry_out(agent: &Agent, recovery: &Recovery, peer: &Peer) -> Result<()
             agent.database.start_replication().await?;
             agent.leadership.has_followed()
         }
-        Recovery::Follow => follow(agent, leader()?.address, &Report::to_nobody()).await.context("follow the leader"),
-        Recovery::Rejoin => {
-            follow(agent, leader()?.address, &Report::to_nobody()).await.context("return to the pair as its follower")
-        }
+        Recovery::Follow => follow_now(leader()?).await.context("follow the leader"),
+        Recovery::Rejoin => follow_now(leader()?).await.context("return to the pair as its follower"),
     }
 }
 

@@ -19,8 +19,9 @@ use crate::topology::{self, Catchup, Channel, Peer, Refusal, Server};
 /// A backup of a server that leads no more ends when the one who asked for it has gone away.
 const BACKUP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Replicate from the leader, with its data copied first where this server cannot go on from its own.
-pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Result<()> {
+/// Replicate from the leader, with its data copied first where this server cannot go on from its own. `limit` is for the wait
+/// until replication runs, during which nothing else can be done with this server.
+pub(crate) async fn follow(agent: &Agent, leader: IpAddr, limit: Duration, report: &Report) -> Result<()> {
     let peer = agent.pair()?;
     ensure!(leader == peer.address, "this server's peer is {}, not {leader}", peer.address);
     let me = agent.own_server().await?;
@@ -56,7 +57,7 @@ pub(crate) async fn follow(agent: &Agent, leader: IpAddr, report: &Report) -> Re
     agent.database.replicate_from(leader, &peer.replication_password).await?;
     drop(no_backup);
     agent.leadership.has_followed()?;
-    match wait_until_healthy(agent, report).await? {
+    match wait_until_healthy(agent, limit, report).await? {
         None => Ok(()),
         Some(refusal) => {
             let me = agent.own_server().await?;
@@ -76,8 +77,8 @@ async fn apply_what_is_here(agent: &Agent, me: &Server, report: &Report) -> Resu
 }
 
 /// Why replication does not work, where it does not.
-async fn wait_until_healthy(agent: &Agent, report: &Report) -> Result<Option<Refusal>> {
-    let mut waiting = Waiting::new(agent.instance.replication_limit());
+async fn wait_until_healthy(agent: &Agent, limit: Duration, report: &Report) -> Result<Option<Refusal>> {
+    let mut waiting = Waiting::new(limit);
     loop {
         let Some(channel) = agent.database.facts().await?.channel else { return Ok(Some(Refusal::Unconfigured)) };
         match (channel.receiver, channel.is_applier_running) {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use agent::api::{Command, Receiver, Role};
+use agent::api::{Command, Receiver, Role, Status};
 use sqlx::Executor;
 
 use crate::family;
@@ -66,6 +66,28 @@ async fn received_transactions_are_applied_before_the_promotion_even_after_a_res
     assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 4);
     let executed = second.status().await.unwrap().gtid_executed;
     assert!(reaches(&executed, &wanted), "{executed} {wanted}");
+}
+
+/// A follower that has come back has not reached the leader yet when that dies: it must not go on waiting for it.
+#[tokio::test]
+async fn a_follower_that_still_waits_for_its_leader_can_be_promoted() {
+    let (mut first, mut second) = configured().await;
+    first.sql(TABLE).await;
+    in_step(&first, &second).await;
+    received_only(&first, &second, async || first.sql("INSERT INTO d.t VALUES (3)").await).await;
+    second.kill();
+    // It does not come through to the leader's server, whose agent it reaches.
+    first.sql("SET SESSION sql_log_bin=0; ALTER USER 'replication'@'%' ACCOUNT LOCK").await;
+
+    second.start();
+    second.until_logged("Applying the transactions that were received before the last restart").await;
+    let waits =
+        |status: &Status| status.replication.as_ref().is_some_and(|channel| channel.receiver == Receiver::Connecting);
+    second.until("a follower that waits", waits).await;
+    first.kill();
+
+    run(&second, Command::MakeLeader).await.unwrap();
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 3);
 }
 
 #[tokio::test]
