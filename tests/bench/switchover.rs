@@ -29,7 +29,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Runs {
     outages: Vec<Duration>,
-    /// Writes that failed otherwise than by a cut connection or the refusal of a read-only server, and rows that are gone.
+    /// Failed writes and lost rows.
     errors: u64,
 }
 
@@ -177,17 +177,27 @@ async fn by_hand(floor: &Floor, mode: Mode, old: usize) -> Result<(Duration, u64
     Ok((record.longest_gap_since(started), errors))
 }
 
-/// What went wrong beside the switch itself. The next measurement begins with an empty table.
+/// Writes that failed otherwise than by the switch itself, and rows that are gone.
 pub(crate) async fn errors_of(record: &Record, leader: &Credentials) -> Result<u64> {
+    Ok(failed_writes(record) + lost_rows(record, leader).await?)
+}
+
+/// Writes that failed otherwise than by a cut connection or the refusal of a read-only server.
+pub(crate) fn failed_writes(record: &Record) -> u64 {
+    for (error, times) in &record.errors {
+        eprintln!("{times} writes failed: {error}");
+    }
+    record.errors.values().sum()
+}
+
+/// Acknowledged rows that are gone. The next measurement begins with an empty table.
+pub(crate) async fn lost_rows(record: &Record, leader: &Credentials) -> Result<u64> {
     let mut connection = leader.connect().await?;
     let kept = mysql::numbers(&mut connection).await?;
     let lost = record.promised().difference(&kept).count() as u64;
     mysql::execute(&mut connection, "DROP TABLE numbered_rows").await?;
-    for (error, times) in &record.errors {
-        eprintln!("{times} writes failed: {error}");
-    }
     if lost > 0 {
         eprintln!("{lost} acknowledged rows are lost");
     }
-    Ok(record.errors.values().sum::<u64>() + lost)
+    Ok(lost)
 }

@@ -16,7 +16,7 @@ use tests::{Service, Stack, Writer, eventually, processes};
 use crate::floor::{Floor, Topology};
 use crate::plans::{self, LEASE_MS, Mode};
 use crate::settings::Settings;
-use crate::switchover::{LIMIT, PAUSE, ROWS, errors_of};
+use crate::switchover::{LIMIT, PAUSE, ROWS, failed_writes, lost_rows};
 use crate::table::Row;
 use crate::words;
 
@@ -60,6 +60,12 @@ impl Loss {
         }
     }
 
+    /// What an asynchronous leader has acknowledged and not sent yet is gone with its VM, as its plan says. A server that died
+    /// alone starts again with everything.
+    fn may_lose_rows(self) -> bool {
+        self == Loss::VmByErrand
+    }
+
     fn target(self) -> Option<Duration> {
         match self {
             Loss::ServerRestarted => None,
@@ -83,10 +89,14 @@ pub(crate) async fn measure(stack: &Stack, floor: &Floor, settings: &Settings, r
         errors_of_bare += errors;
     }
     let mut rows = Vec::new();
-    let mut errors = 0;
+    let (mut errors, mut lost_as_planned) = (0, 0);
     for loss in Loss::ALL {
-        let (outages, more_errors) = runs(stack, floor.family, loss, repetitions).await?;
-        errors += more_errors;
+        let Runs { outages, failed, lost } = runs(stack, floor.family, loss, repetitions).await?;
+        errors += failed;
+        match loss.may_lose_rows() {
+            true => lost_as_planned += lost,
+            false => errors += lost,
+        }
         rows.push(Row::bound(&format!("{}, {}", floor.family.name(), loss.describe()), &outages, &bare, loss.target()));
     }
     rows.push(Row::count(
@@ -94,11 +104,25 @@ pub(crate) async fn measure(stack: &Stack, floor: &Floor, settings: &Settings, r
         errors,
         errors_of_bare,
     ));
+    rows.push(Row::beside(
+        &format!("{}, {}: rows that only the lost VM had", floor.family.name(), Loss::VmByErrand.describe()),
+        lost_as_planned.to_string(),
+        "-",
+        None,
+    ));
     stack.director.set_resurrection(true).await?;
     Ok(rows)
 }
 
-async fn runs(stack: &Stack, family: Family, loss: Loss, repetitions: u32) -> Result<(Vec<Duration>, u64)> {
+/// What the runs of one loss came to.
+#[derive(Default)]
+struct Runs {
+    outages: Vec<Duration>,
+    failed: u64,
+    lost: u64,
+}
+
+async fn runs(stack: &Stack, family: Family, loss: Loss, repetitions: u32) -> Result<Runs> {
     let mut services = Vec::new();
     for _ in 0..repetitions {
         services.push(Service::provision(stack, plans::pair(family, loss.mode())).await?);
@@ -110,18 +134,16 @@ async fn runs(stack: &Stack, family: Family, loss: Loss, repetitions: u32) -> Re
         async || Ok((Instant::now() >= ready).then_some(())),
     )
     .await?;
-    let (mut outages, mut errors) = (Vec::new(), 0);
+    let mut runs = Runs::default();
     for (number, service) in services.into_iter().enumerate() {
-        let (outage, more_errors) = lose(&service, loss).await.with_context(|| loss.describe())?;
+        let outage = lose(&service, loss, &mut runs).await.with_context(|| loss.describe())?;
         eprintln!("{}, {} {}/{repetitions}: {outage:?}", family.name(), loss.describe(), number + 1);
-        outages.push(outage);
-        errors += more_errors;
         service.delete().await?;
     }
-    Ok((outages, errors))
+    Ok(runs)
 }
 
-async fn lose(service: &Service<'_>, loss: Loss) -> Result<(Duration, u64)> {
+async fn lose(service: &Service<'_>, loss: Loss, runs: &mut Runs) -> Result<Duration> {
     let credentials = service.bind().await?.credentials;
     let pair = service.pair().await?;
     let targets = [&pair.leader, &pair.follower].map(|instance| credentials.at(instance.ip()));
@@ -141,8 +163,11 @@ async fn lose(service: &Service<'_>, loss: Loss) -> Result<(Duration, u64)> {
     writer.goes_on(ROWS, LIMIT).await?;
     let outage = writer.record().longest_gap_since(killed);
     let leader = leading(&targets).await?;
-    let errors = errors_of(&writer.finish().await?, &leader).await?;
-    Ok((outage, errors))
+    let record = writer.finish().await?;
+    runs.failed += failed_writes(&record);
+    runs.lost += lost_rows(&record, &leader).await?;
+    runs.outages.push(outage);
+    Ok(outage)
 }
 
 fn kill(service: &Service<'_>, pair: &Pair, loss: Loss) -> Result<Instant> {
