@@ -40,10 +40,10 @@ pub(super) async fn provision(
         Admission::New(()) => {
             let context =
                 serde_json::to_string(&request.context.clone().unwrap_or_default()).context("write context")?;
-            instances::insert(&mut tx, &id, &Attributes::of(&request), &context, now).await?;
-            let plan =
-                documents.catalog.service(&request.service_id).and_then(|service| service.plan(&request.plan_id));
-            instances::set_version(&mut tx, &id, plan.and_then(Plan::maintenance_version)).await?;
+            let service = documents.catalog.service(&request.service_id);
+            let version =
+                service.and_then(|service| service.plan(&request.plan_id)).and_then(Plan::maintenance_version);
+            instances::insert(&mut tx, &id, &Attributes::of(&request), version, &context, now).await?;
             let new = NewOperation::new(Kind::Create, &id, &request_id, app.operation_timeout);
             let operation = operations::insert(&mut tx, new, now).await?;
             record(&app, tx).await.context("record the wish for a service instance")?;

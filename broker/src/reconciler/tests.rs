@@ -38,7 +38,7 @@ impl Running {
         };
         let new = NewOperation::new(Kind::Create, id, "r", timeout);
         let mut tx = self.app.store.begin().await.unwrap();
-        instances::insert(&mut tx, id, &attributes, "{}", Timestamp::now()).await.unwrap();
+        instances::insert(&mut tx, id, &attributes, None, "{}", Timestamp::now()).await.unwrap();
         operations::insert(&mut tx, new, Timestamp::now()).await.unwrap();
         tx.commit().await.unwrap();
         self.app.wish.notify_one();

@@ -36,21 +36,23 @@ pub(crate) async fn find(db: &mut Connection, id: &InstanceId) -> anyhow::Result
     row.as_ref().map(known).transpose()
 }
 
-/// Record a wish: a new id, or one whose instance was deleted.
+/// Record a wish: a new id, or one whose instance was deleted. The instance will be of this version of its plan.
 pub(crate) async fn insert(
     db: &mut Connection,
     id: &InstanceId,
     attributes: &Attributes,
+    maintenance_version: Option<&str>,
     context: &str,
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let sql = "INSERT INTO service_instances (id, generation, service_id, plan_id, organization_guid, space_guid, \
-               parameters, context, certificate_name, created_at) VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9) \
+               parameters, context, certificate_name, created_at, maintenance_version) \
+               VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
                ON CONFLICT (id) DO UPDATE SET generation = service_instances.generation + 1, \
                service_id = excluded.service_id, plan_id = excluded.plan_id, \
                organization_guid = excluded.organization_guid, space_guid = excluded.space_guid, \
                parameters = excluded.parameters, context = excluded.context, created_at = excluded.created_at, \
-               deleted_at = NULL";
+               deleted_at = NULL, maintenance_version = excluded.maintenance_version";
     let name = agent::api::certificate_name(&crate::manifest::deployment_name(id.as_str()));
     let inserted = sqlx::query(sql)
         .bind(id.as_str())
@@ -62,6 +64,7 @@ pub(crate) async fn insert(
         .bind(context)
         .bind(name)
         .bind(now.0)
+        .bind(maintenance_version)
         .execute(db)
         .await;
     match inserted {
@@ -77,8 +80,8 @@ pub(crate) async fn set_context(db: &mut Connection, id: &InstanceId, context: &
     Ok(())
 }
 
-/// The instance has this version of its plan, or will when it is made.
-pub(crate) async fn set_version(db: &mut Connection, id: &InstanceId, version: Option<&str>) -> anyhow::Result<()> {
+/// The instance has this version of its plan.
+pub(super) async fn set_version(db: &mut Connection, id: &InstanceId, version: Option<&str>) -> anyhow::Result<()> {
     let sql = "UPDATE service_instances SET maintenance_version = $2 WHERE id = $1";
     sqlx::query(sql).bind(id.as_str()).bind(version).execute(db).await.context("record the version of an instance")?;
     Ok(())

@@ -49,7 +49,7 @@ impl Database {
     }
 
     async fn insert(&self, instance: &str) -> anyhow::Result<()> {
-        instances::insert(&mut self.connection().await, &id(instance), &attributes(), "{}", NOW).await
+        instances::insert(&mut self.connection().await, &id(instance), &attributes(), None, "{}", NOW).await
     }
 
     async fn start(&self, instance: &str, kind: Kind, halts: Option<&OperationId>) -> anyhow::Result<OperationId> {
@@ -89,6 +89,14 @@ impl Database {
 
 fn id(text: &str) -> InstanceId {
     InstanceId::parse(text).unwrap()
+}
+
+/// Record a wish as the programs before updates did.
+async fn insert_by_earlier(db: &mut Connection, instance: &str) {
+    let sql = "INSERT INTO service_instances (id, generation, service_id, plan_id, organization_guid, space_guid, \
+               parameters, context, certificate_name, created_at) VALUES ($1, 1, 's', 'p', 'o', 'g', '{}', '{}', $2, 1)";
+    let name = format!("service-instance-{instance}");
+    sqlx::query(sql).bind(instance).bind(name).execute(db).await.unwrap();
 }
 
 fn lease(until: Timestamp) -> Lease<'static> {
@@ -133,9 +141,7 @@ async fn the_directory_of_the_file_is_closed_to_others() {
 async fn a_database_of_the_first_program_is_brought_up_to_date_with_its_rows() {
     let directory = tempfile::tempdir().unwrap();
     let (place, store) = earlier(directory.path(), 1).await;
-    let mut db = store.connection().await.unwrap();
-    instances::insert(&mut db, &id("i"), &attributes(), "{}", NOW).await.unwrap();
-    drop(db);
+    insert_by_earlier(&mut store.connection().await.unwrap(), "i").await;
     store.close().await;
 
     let database = Database { store: Store::open(&place).await.unwrap(), directory };

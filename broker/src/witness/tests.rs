@@ -97,7 +97,7 @@ async fn insert(app: &App, instance: &str) {
         parameters: serde_json::Map::default(),
     };
     let mut db = app.store.connection().await.unwrap();
-    instances::insert(&mut db, &InstanceId::parse(instance).unwrap(), &attributes, "{}", NOW).await.unwrap();
+    instances::insert(&mut db, &InstanceId::parse(instance).unwrap(), &attributes, None, "{}", NOW).await.unwrap();
 }
 
 /// What the reconciler does when the deployment is gone.

@@ -22,7 +22,7 @@ async fn wish(store: &Store, id: &InstanceId) -> bool {
     if instances::find(&mut tx, id).await.unwrap().is_some() {
         return false;
     }
-    instances::insert(&mut tx, id, &attributes(), "{}", NOW).await.unwrap();
+    instances::insert(&mut tx, id, &attributes(), None, "{}", NOW).await.unwrap();
     let new = NewOperation::new(Kind::Create, id, "r", LIMIT);
     operations::insert(&mut tx, new, NOW).await.unwrap();
     tx.commit().await.unwrap();

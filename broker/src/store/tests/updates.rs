@@ -85,7 +85,7 @@ async fn operations_of_the_program_before_updates_are_kept_with_what_they_halt()
     let directory = tempfile::tempdir().unwrap();
     let (place, store) = earlier(directory.path(), 3).await;
     let mut db = store.connection().await.unwrap();
-    instances::insert(&mut db, &id("i"), &attributes(), "{}", NOW).await.unwrap();
+    insert_by_earlier(&mut db, "i").await;
     for (number, kind, halts) in [(1, "create", None), (2, "delete", Some("o1"))] {
         let sql = "INSERT INTO operations (id, instance_id, number, kind, state, description, request_id, halts, \
                    started_at, due_at, deadline_at) VALUES ($1, 'i', $2, $3, $4, 'x', 'r', $5, 1, 1, 1)";
