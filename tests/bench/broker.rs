@@ -2,6 +2,7 @@
 //! asks it, and how large it is. No MySQL runs. The figures beside it are those of a peer, measured on another day on a
 //! machine of the same size: compare processor time per request, not requests per second.
 
+mod bare;
 mod client;
 mod finished;
 mod start;
@@ -16,6 +17,7 @@ use tests::stack::Wiring;
 use tests::{Stack, eventually, processes};
 
 use crate::table::Row;
+use bare::Bare;
 use client::{Load, Platform};
 
 /// Enough for the processor clock of a process, which ticks every hundredth of a second.
@@ -63,6 +65,7 @@ impl Bench {
         self.memory("idle", "18-19 MB", Some(15.0))?;
         let polled = new_id();
         self.stack.broker.provisioned(&polled, DB_SINGLE).await?;
+        self.woken().await?;
         self.answers(&polled, "").await?;
         self.provisions("").await?;
         self.memory("after load", "25-32 MB", None)?;
@@ -76,6 +79,17 @@ impl Bench {
         self.provisions(&many).await?;
         self.in_flight(&many).await?;
         self.memory(&format!("at the end{many}"), "-", None)
+    }
+
+    /// What one connection costs whatever answers.
+    async fn woken(&mut self) -> Result<()> {
+        let bare = Bare::start(self.stack.broker.get("/v2/catalog").await?.body.to_string().len())?;
+        let (platform, request) = (self.platform.at(bare.address), self.platform.request("GET", "/v2/catalog", None));
+        let mut load = client::load(&platform, 1, CATALOGS, |_| request.clone()).await?;
+        load.cpu = bare.cpu()?;
+        let measured = format!("{:.3} ms CPU, {}", load.cpu_ms(), load.pace());
+        self.rows.push(Row::beside("a bare read and write of a catalog's size, 1 connections", measured, "-", None));
+        Ok(())
     }
 
     /// The catalog and the polls of one instance.

@@ -42,6 +42,11 @@ impl Platform {
         Ok(Platform { address, authorization: header.to_str().context("read the credentials")?.to_owned() })
     }
 
+    /// Another server, with the same requests.
+    pub(super) fn at(&self, address: SocketAddr) -> Platform {
+        Platform { address, authorization: self.authorization.clone() }
+    }
+
     /// The bytes of a request.
     pub(super) fn request(&self, method: &str, path: &str, body: Option<&str>) -> Vec<u8> {
         let (address, authorization, body) = (self.address, &self.authorization, body.unwrap_or_default());
