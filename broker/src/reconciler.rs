@@ -45,6 +45,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
 /// The same where other brokers write wishes, too: how long one may wait whose own broker has died.
 const SHARED_REST: Duration = Duration::from_secs(2);
+/// Wishes come in bursts, and to accept one takes less than to begin with it: the loop begins when none has come for so long,
+/// and after so long in any case.
+const GATHER: Duration = Duration::from_millis(10);
+const GATHER_LIMIT: Duration = Duration::from_millis(250);
 /// How long a deleted instance answers last_operation.
 const TOMBSTONE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -67,7 +71,7 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = app.wish.notified() => {}
+            () = app.wish.notified() => gather(&app).await,
             () = tokio::time::sleep(rest) => {}
             Some(ended) = workers.join_next() => report_panic(ended),
         }
@@ -75,6 +79,12 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     while let Some(ended) = workers.join_next().await {
         report_panic(ended);
     }
+}
+
+/// Until no wish comes any more for a moment.
+async fn gather(app: &App) {
+    let begun = Instant::now();
+    while begun.elapsed() < GATHER_LIMIT && tokio::time::timeout(GATHER, app.wish.notified()).await.is_ok() {}
 }
 
 /// Void the claims of an earlier run of this broker. The port must be ours by then: nobody else runs with our id.
