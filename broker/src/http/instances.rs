@@ -16,6 +16,7 @@ use crate::admission::{self, Admission, Attributes, Change, Condition, Denial, K
 use crate::app::App;
 use crate::catalog::{Catalog, Plan};
 use crate::clock::Timestamp;
+use crate::documents::Documents;
 use crate::ids::{InstanceId, OperationId};
 use crate::store::operations::{self, Kind, NewOperation};
 use crate::store::{Act, Connection, instances, usage};
@@ -29,10 +30,7 @@ pub(super) async fn provision(
 ) -> Result<Response, Rejection> {
     let accepts_incomplete = words.accepts_incomplete()?;
     let now = Timestamp::now();
-    let mut tx = app.store.begin().await?;
-    let known = instances::find(&mut tx, &id).await?;
-    let documents = app.documents();
-    let usage = used(&documents.catalog, &mut tx, &id).await?;
+    let Case { mut tx, known, documents, usage } = begin(&app, &id).await?;
     match admission::provision(&documents.catalog, &usage, &request, accepts_incomplete, known.as_ref()) {
         Admission::Denied(denial) => Err(denial.into()),
         Admission::Same(Standing::InProgress(operation)) => Ok(accepted(&operation)),
@@ -62,10 +60,7 @@ pub(super) async fn update(
 ) -> Result<Response, Rejection> {
     let accepts_incomplete = words.accepts_incomplete()?;
     let now = Timestamp::now();
-    let mut tx = app.store.begin().await?;
-    let known = instances::find(&mut tx, &id).await?;
-    let documents = app.documents();
-    let usage = used(&documents.catalog, &mut tx, &id).await?;
+    let Case { mut tx, known, documents, usage } = begin(&app, &id).await?;
     let answer = match admission::update(&documents.catalog, &usage, &request, accepts_incomplete, known.as_ref()) {
         Admission::Denied(denial) => return Err(denial.into()),
         Admission::Same(Standing::InProgress(operation)) => return Ok(accepted(&operation)),
@@ -135,6 +130,22 @@ pub(super) async fn show(State(app): State<Arc<App>>, id: InstanceId) -> Result<
             Err(not_found().into())
         }
     }
+}
+
+/// What a request is judged by, in the act that records what comes of it.
+struct Case {
+    tx: Act,
+    known: Option<Known>,
+    documents: Arc<Documents>,
+    usage: Usage,
+}
+
+async fn begin(app: &App, id: &InstanceId) -> anyhow::Result<Case> {
+    let mut tx = app.store.begin().await?;
+    let known = instances::find(&mut tx, id).await?;
+    let documents = app.documents();
+    let usage = used(&documents.catalog, &mut tx, id).await?;
+    Ok(Case { tx, known, documents, usage })
 }
 
 /// Record a wish and have it looked at: also after an error, since it may be recorded all the same.
