@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::api::Activity;
 use anyhow::{Context, Result, bail};
+use tokio::sync::{MutexGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
 use super::LOOK_AGAIN;
@@ -28,7 +29,10 @@ pub(super) async fn demote(agent: &Agent, whose_turn: Turn) -> Result<Vec<String
     let _closing = agent.closing.begin();
     let mut measures = Vec::new();
     let closed = match close_measured(agent, &mut measures).await {
-        Ok(_) => cut_all(agent).await,
+        Ok(closed) => {
+            closed.shut.settle().await;
+            cut_all(agent).await
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = closed {
@@ -74,20 +78,46 @@ pub(crate) async fn reopen(agent: &Agent, why: &str) -> bool {
 pub(crate) async fn end_writes(agent: &Agent) -> Result<bool> {
     let _closing = agent.closing.begin();
     match close(agent).await {
-        Ok(_) => Ok(true),
+        Ok(closed) => {
+            closed.shut.settle().await;
+            Ok(true)
+        }
         // Not when its lease has ended meanwhile.
         Err(error) if agent.leadership.is_open() => kill(agent, &error).await.map(|_| false),
         Err(_) => Ok(false),
     }
 }
 
-/// Make this server read-only, and say in which session. The caller decides what becomes of one that does not.
-pub(super) async fn close(agent: &Agent) -> Result<OwnSession> {
+/// A server that is read-only.
+pub(super) struct Closed<'a> {
+    /// The session that made it so.
+    pub(super) session: OwnSession,
+    pub(super) shut: Shut<'a>,
+}
+
+/// Nobody opens the server, or makes a user, until its guard knows that it is read-only.
+pub(super) struct Shut<'a> {
+    agent: &'a Agent,
+    _no_user_is_made: RwLockWriteGuard<'a, ()>,
+    _nobody_opens: MutexGuard<'a, ()>,
+}
+
+impl Shut<'_> {
+    /// Tell the guard. Who opens the server behind this tells the guard behind this.
+    pub(super) async fn settle(self) {
+        if let Err(error) = self.agent.mysqld.forbid_writes().await {
+            tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
+        }
+    }
+}
+
+/// Make this server read-only. The caller tells the guard, and decides what becomes of a server that does not turn read-only.
+pub(super) async fn close(agent: &Agent) -> Result<Closed<'_>> {
     close_measured(agent, &mut Vec::new()).await
 }
 
 /// When this returns no client can be told of a commit any more that is not in the history.
-async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<OwnSession> {
+async fn close_measured<'a>(agent: &'a Agent, measures: &mut Vec<String>) -> Result<Closed<'a>> {
     if let Err(error) = timeout(USERS_LIMIT, agent.database.stop_events()).await.context("no answer").flatten() {
         // An event that runs is cut like any other session.
         tracing::warn!("scheduled events are not stopped: {}", sentence(&error));
@@ -110,12 +140,7 @@ async fn close_measured(agent: &Agent, measures: &mut Vec<String>) -> Result<Own
     ladder::climb(agent, &mut session, measures).await?;
     agent.database.until_gone(&agent.database.cut_writers(&writers).await?).await?;
     agent.leadership.closed();
-    if let Err(error) = agent.mysqld.forbid_writes().await {
-        tracing::warn!("the guard does not know that the server is read-only: {}", sentence(&error));
-    }
-    // Who opens the server behind this tells the guard behind this.
-    drop((users, nobody_opens));
-    Ok(session)
+    Ok(Closed { session, shut: Shut { agent, _no_user_is_made: users, _nobody_opens: nobody_opens } })
 }
 
 /// Cut the sessions of a read-only server, so that their clients look for the leader, and see that the history rests.

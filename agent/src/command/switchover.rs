@@ -51,9 +51,10 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
 
     let closing = agent.closing.begin();
     let handed = match close(agent).await {
-        Ok(session) => match promote_follower(agent, session, &right).await {
-            Ok(()) => Ok(()),
-            Err(error) => undo(agent, error, report).await,
+        // The guard only kills a server that is read-only already, and not before the lease ends; the applications wait.
+        Ok(closed) => match tokio::join!(promote_follower(agent, closed.session, &right), closed.shut.settle()) {
+            (Ok(()), ()) => Ok(()),
+            (Err(error), ()) => undo(agent, error, report).await,
         },
         // Nobody was asked to promote itself yet.
         Err(error) => reopen(agent, &error.context("this server could not be made read-only")).await,

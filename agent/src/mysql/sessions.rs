@@ -129,11 +129,12 @@ impl Database {
     /// Cut the sessions that a read-only server does not stop from writing, an operator's and those of `accounts`; says which.
     /// MySQL's stops all.
     pub(crate) async fn cut_writers(&self, accounts: &[String]) -> Result<Vec<Session>> {
+        // Before a session is taken: this is outage.
+        if self.family.get() == Some(&Family::MySql) {
+            return Ok(Vec::new());
+        }
         within(STATEMENT_LIMIT, "cut the sessions that can write on a read-only server", async {
-            let (family, mut connection) = self.session().await?;
-            if family == Family::MySql {
-                return Ok(Vec::new());
-            }
+            let mut connection = self.connection().await?;
             let mut users = vec![literal(OPERATOR)];
             users.extend(accounts.iter().map(|account| literal(user_of(account))));
             let mut cut = 0;
