@@ -49,6 +49,9 @@ pub(crate) struct Job {
     pub(crate) program: Option<String>,
     /// The program of the errand, a file name in [`Layout::programs`].
     pub(crate) errand: Option<String>,
+    /// What is run before the VM's jobs are stopped: a program, a file name in [`Layout::programs`], and its arguments.
+    #[serde(default)]
+    pub(crate) pre_stop: Vec<String>,
     /// What the program listens on.
     pub(crate) ports: Vec<u16>,
     /// The job's `config.json`.
@@ -109,6 +112,23 @@ pub(crate) struct ErrandOutput {
     pub(crate) exit_code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+/// What becomes of a VM whose jobs are stopped. Its instance and its deployment stay: of those that go nobody asks anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextState {
+    Keep,
+    Delete,
+}
+
+impl NextState {
+    /// BOSH's word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// The CPI of this director.
@@ -179,6 +199,20 @@ impl Cpi {
         match self.simulating_vm(cid) {
             Some(simulated) => simulated.stop_jobs(cid).await,
             None => self.ask(cid, Request::Stop, STOP_TIMEOUT).await.map(drop),
+        }
+    }
+
+    /// Run what the VM has to run before its jobs are stopped, and say what each job's program came to. When `cancelled`, as
+    /// an errand.
+    pub(crate) async fn pre_stop(
+        &self,
+        cid: &str,
+        next: NextState,
+        cancelled: CancellationToken,
+    ) -> anyhow::Result<Vec<(String, ErrandOutput)>> {
+        match self.simulating_vm(cid) {
+            Some(_) => Ok(Vec::new()),
+            None => errand::before_stop(&self.layout, cid, next, cancelled).await,
         }
     }
 

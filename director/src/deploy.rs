@@ -34,6 +34,35 @@ pub(crate) struct Change {
     pub(crate) whom: Whom,
     pub(crate) state: Option<DesiredState>,
     pub(crate) force: Force,
+    pub(crate) undrained: Undrained,
+}
+
+/// The groups whose jobs are stopped without being asked to prepare for it (`skip_drain`).
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Undrained {
+    #[default]
+    Nobody,
+    Everybody,
+    Groups(Vec<String>),
+}
+
+impl Undrained {
+    /// As the query says it: `*`, or names with commas between them; the CLI says `true` for one instance.
+    pub(crate) fn asked(text: Option<&str>) -> Self {
+        match text {
+            None | Some("" | "false") => Self::Nobody,
+            Some("*" | "true") => Self::Everybody,
+            Some(names) => Self::Groups(names.split(',').map(|name| name.trim().to_owned()).collect()),
+        }
+    }
+
+    fn has(&self, group: &str) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Everybody => true,
+            Self::Groups(names) => names.iter().any(|name| name == group),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -61,7 +90,8 @@ impl Change {
             Whom::Instance(id) => instance.id == *id,
         };
         let force = if is_meant { self.force } else { Force::Nothing };
-        Wanted { state: self.state.filter(|_| is_meant).unwrap_or(instance.state), force }
+        let state = self.state.filter(|_| is_meant).unwrap_or(instance.state);
+        Wanted { state, force, skips_drain: self.undrained.has(&instance.group) }
     }
 }
 
@@ -152,4 +182,24 @@ async fn update_group(subject: Subject<'_>, group: &Group, turns: &[Turn], overr
         async move { stage.step(&turn.instance.title(), turn.update(subject, update.update_watch)).await }
     });
     side_by_side(order.in_flight, work.collect()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_skip_drain_means_is_said_as_the_cli_says_it() {
+        for (asked, of_mysql, of_broker) in [
+            (None, false, false),
+            (Some("false"), false, false),
+            (Some("true"), true, true),
+            (Some("*"), true, true),
+            (Some("mysql"), true, false),
+            (Some("broker, mysql"), true, true),
+        ] {
+            let undrained = Undrained::asked(asked);
+            assert_eq!((undrained.has("mysql"), undrained.has("broker")), (of_mysql, of_broker), "{asked:?}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Order {
     pub(crate) instance: String,
     pub(crate) action: Action,
     pub(crate) ignore_unresponsive_agent: bool,
+    pub(crate) skip_drain: bool,
 }
 
 impl Action {
@@ -70,7 +71,7 @@ impl Action {
             Self::Restart => (DesiredState::Started, Force::Restart),
             Self::Recreate => (DesiredState::Started, Force::Recreate),
         };
-        Wanted { state, force }
+        Wanted { state, force, skips_drain: false }
     }
 }
 
@@ -80,7 +81,7 @@ pub(crate) async fn act(director: Arc<Director>, task: Running, order: Order) ->
     let instance = deployment.instance(&order.instance).ok_or_else(|| gone(&order))?;
     let subject = Subject { director: &director, task: &task, deployment: &order.deployment };
     let stage = task.stage(&format!("{} {}", order.action.stage(), instance.group), &[], None);
-    let wanted = order.action.wanted(instance.state);
+    let wanted = Wanted { skips_drain: order.skip_drain, ..order.action.wanted(instance.state) };
     let work = bring_to(subject, &deployment, instance, wanted, order.ignore_unresponsive_agent);
     stage.step(&instance.title(), work).await?;
     Ok(instance.slug())

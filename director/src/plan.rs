@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) state: DesiredState,
     /// What the operator asks for beyond the state.
     pub(crate) force: Force,
+    /// Jobs are stopped without being asked to prepare for it.
+    pub(crate) skips_drain: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +139,11 @@ mod tests {
         ];
         for (vm, has_right_vm, has_right_jobs, state, force, expected) in table {
             let observed = Observed { vm, has_right_vm, has_right_jobs };
-            assert_eq!(marks(steps(observed, Wanted { state, force })), expected, "{observed:?} {state:?} {force:?}");
+            assert_eq!(
+                marks(steps(observed, Wanted { state, force, skips_drain: false })),
+                expected,
+                "{observed:?} {state:?} {force:?}"
+            );
         }
     }
 

@@ -20,6 +20,9 @@ pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) program: Option<String>,
     pub(crate) errand: Option<String>,
+    /// What is run before the jobs of its VM are stopped: a program and its arguments. It reads the job's `config.json`.
+    #[serde(default)]
+    pub(crate) pre_stop: Vec<String>,
     #[serde(default)]
     pub(crate) ports: Vec<u16>,
     #[serde(default)]
@@ -76,7 +79,7 @@ fn parse(text: &str) -> Result<Release> {
             job.program.is_none() || job.errand.is_none(),
             "job '{name}' has a program and an errand; one is right"
         );
-        for file in job.program.iter().chain(&job.errand) {
+        for file in job.program.iter().chain(&job.errand).chain(job.pre_stop.first()) {
             ensure!(!file.contains('/'), "job '{name}': '{file}' must be a file name in the directory of the programs");
         }
     }

@@ -47,6 +47,7 @@ pub(crate) fn render(site: Site<'_>, group: &Group, instance: &Instance) -> Resu
             name: job.name.clone(),
             program: known.program.clone(),
             errand: known.errand.clone(),
+            pre_stop: known.pre_stop.clone(),
             ports: known.ports.clone(),
             config: json!({"spec": spec, "links": links(site, group, job, known)?, "properties": job.properties}),
         });

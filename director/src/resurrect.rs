@@ -126,7 +126,7 @@ async fn scan_and_fix(director: Arc<Director>, task: Running, name: String) -> R
     let stage = task.stage("Applying problem resolutions", &[], Some(lost.len()));
     let work = lost.iter().map(|instance| {
         let (stage, deployment) = (&stage, &deployment);
-        let wanted = Wanted { state: instance.state, force: Force::Nothing };
+        let wanted = Wanted { state: instance.state, force: Force::Nothing, skips_drain: false };
         async move { stage.step(&instance.title(), bring_to(subject, deployment, instance, wanted, true)).await }
     });
     side_by_side(VMS_IN_FLIGHT, work.collect()).await?;

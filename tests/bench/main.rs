@@ -13,6 +13,7 @@ mod switchover;
 mod table;
 mod timeline;
 mod unplanned;
+mod update;
 mod words;
 
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ use table::Row;
 /// No part begins after this long, so that the whole ends within 20 minutes.
 const BUDGET: Duration = Duration::from_secs(1080);
 
-/// Measure the broker alone, then provisioning, planned and unplanned outages, commits, re-seeding and the idle cost.
+/// Measure the broker alone, then provisioning, planned and unplanned outages, updates, commits, re-seeding and the idle cost.
 #[derive(Parser)]
 struct Arguments {
     /// Only these parts.
@@ -64,6 +65,8 @@ enum Part {
     /// Not a measurement: every statement of one switchover with its time.
     Timeline,
     Unplanned,
+    /// Both servers of a pair restarted, under writes.
+    Update,
     Commits,
     Seeding,
     Idle,
@@ -156,6 +159,9 @@ async fn of_family(
     }
     if wants(Part::Unplanned) {
         rows.extend(unplanned::measure(stack, &floor, &settings, arguments.repetitions).await?);
+    }
+    if wants(Part::Update) {
+        rows.extend(update::measure(stack, family, arguments.repetitions).await?);
     }
     for (mode, settings, _) in modes {
         if wants(Part::Commits) {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::broker::{DB_LEADER_FOLLOWER, DB_SINGLE};
 use tests::stack::Wiring;
-use tests::{Service, Stack, eventually, mysql};
+use tests::{Service, Stack, Writer, eventually, mysql};
 use tokio::sync::OnceCell;
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
@@ -102,6 +102,36 @@ async fn a_pair_gets_larger_machines_and_other_parameters_with_its_data() -> Res
     let smaller = service.stack.broker.update(&service.id(), &json!({"plan_id": DB_LEADER_FOLLOWER})).await?;
     assert_eq!(smaller.status, 422);
     ensure!(smaller.body["description"].as_str().is_some_and(|why| why.contains("shrink")), "{}", smaller.body);
+    service.delete().await
+}
+
+#[tokio::test]
+async fn a_pair_is_restarted_under_writes_and_whoever_leads_hands_over_first() -> Result<()> {
+    let service = Service::pair_on(stack().await?).await?;
+    let credentials = service.bind().await?.credentials;
+    let pair = service.pair().await?;
+    let targets = [&pair.leader, &pair.follower].map(|instance| credentials.at(instance.ip()));
+    let writer = Writer::start_at(&targets, Duration::from_millis(1)).await?;
+    writer.goes_on(50, LIMIT).await?;
+
+    let service = service.updated(DB_LEADER_FOLLOWER, &json!({"parameters": {"workload": "read-heavy"}})).await?;
+    writer.goes_on(50, LIMIT).await?;
+
+    let record = writer.finish().await?;
+    ensure!(record.errors.is_empty(), "writes failed: {:?}", record.errors);
+    let leader = service.pair().await?.leader;
+    let mut reader = credentials.at(leader.ip()).connect().await?;
+    let kept = mysql::numbers(&mut reader).await?;
+    let lost: Vec<_> = record.promised().difference(&kept).copied().collect();
+    ensure!(lost.is_empty(), "acknowledged rows are lost: {lost:?}");
+    // The first one led, so it handed over before its restart; then the other one did.
+    assert_eq!(leader.id, pair.leader.id);
+    let mut administrator = service.administrator(&leader).await?;
+    let promotions = "SELECT GROUP_CONCAT(kind ORDER BY epoch) FROM replication_monitoring.failovers";
+    let promoted = eventually("both promotions are written down", LIMIT, async || {
+        Ok((mysql::text(&mut administrator, promotions).await? == "planned,planned").then_some(()))
+    });
+    promoted.await?;
     service.delete().await
 }
 

@@ -1,4 +1,5 @@
-//! Running an errand on a VM: a child of the director with the VM's environment and a process group of its own.
+//! Running an errand on a VM, or what it has to run before its jobs are stopped: a child of the director with the VM's
+//! environment and a process group of its own.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::{ErrandOutput, Layout};
+use super::{ErrandOutput, Layout, NextState};
 use crate::vm::description::environment;
 use crate::vm::marked::ERRAND_MARK;
 
@@ -21,13 +22,55 @@ const OUTPUT_LIMIT: usize = 1024 * 1024;
 /// The pipes close with the last process of the group; one that left the group does not keep the task waiting.
 const PIPE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// A program of a job that runs once.
+struct Call<'a> {
+    job: &'a str,
+    program: &'a str,
+    arguments: &'a [String],
+    environment: &'a [(&'a str, &'a str)],
+}
+
 pub(super) async fn run(
     layout: &Layout,
     cid: &str,
     errand: &str,
     cancelled: CancellationToken,
 ) -> anyhow::Result<ErrandOutput> {
-    let mut child = start(layout, cid, errand)?;
+    let vm = layout.vm(cid)?.read()?;
+    let job = vm.jobs.iter().find(|job| job.name == errand);
+    let program = job.and_then(|job| job.errand.as_ref());
+    let program = program.with_context(|| format!("VM {cid} has no errand named {errand}"))?;
+    carry_out(layout, cid, &Call { job: errand, program, arguments: &[], environment: &[] }, cancelled).await
+}
+
+/// One job after the other.
+pub(super) async fn before_stop(
+    layout: &Layout,
+    cid: &str,
+    next: NextState,
+    cancelled: CancellationToken,
+) -> anyhow::Result<Vec<(String, ErrandOutput)>> {
+    let environment = [
+        ("BOSH_VM_NEXT_STATE", next.name()),
+        ("BOSH_INSTANCE_NEXT_STATE", NextState::Keep.name()),
+        ("BOSH_DEPLOYMENT_NEXT_STATE", NextState::Keep.name()),
+    ];
+    let mut outputs = Vec::new();
+    for job in layout.vm(cid)?.read()?.jobs {
+        let Some((program, arguments)) = job.pre_stop.split_first() else { continue };
+        let call = Call { job: &job.name, program, arguments, environment: &environment };
+        outputs.push((job.name.clone(), carry_out(layout, cid, &call, cancelled.clone()).await?));
+    }
+    Ok(outputs)
+}
+
+async fn carry_out(
+    layout: &Layout,
+    cid: &str,
+    call: &Call<'_>,
+    cancelled: CancellationToken,
+) -> anyhow::Result<ErrandOutput> {
+    let mut child = start(layout, cid, call)?;
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
     let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -44,18 +87,16 @@ pub(super) async fn run(
     Ok(ErrandOutput { exit_code, stdout: stdout.text(), stderr: stderr.text() })
 }
 
-fn start(layout: &Layout, cid: &str, errand: &str) -> anyhow::Result<Child> {
+fn start(layout: &Layout, cid: &str, call: &Call<'_>) -> anyhow::Result<Child> {
     let dir = layout.vm(cid)?;
-    let vm = dir.read()?;
-    let job = vm.jobs.iter().find(|job| job.name == errand);
-    let program = job.and_then(|job| job.errand.as_ref());
-    let program = program.with_context(|| format!("VM {cid} has no errand named {errand}"))?;
-    let file = vm.programs.join(program);
+    let file = dir.read()?.programs.join(call.program);
     Command::new(&file)
+        .args(call.arguments)
         .arg("--config")
-        .arg(dir.config(errand))
+        .arg(dir.config(call.job))
         .env_clear()
         .envs(environment(cid))
+        .envs(call.environment.iter().copied())
         .env(ERRAND_MARK, cid)
         .current_dir(dir.root())
         .stdin(Stdio::null())

@@ -39,6 +39,7 @@ impl Layout {
             name: job.name.clone(),
             program: job.program.clone(),
             errand: job.errand.clone(),
+            pre_stop: job.pre_stop.clone(),
             ports: job.ports.clone(),
         };
         let jobs = jobs.iter().map(described).collect();

@@ -104,7 +104,14 @@ fn write_program(path: &Path, text: &str) {
 }
 
 fn job(name: &str) -> Job {
-    Job { name: name.into(), program: Some(name.into()), errand: None, ports: vec![], config: json!({"a": 1}) }
+    Job {
+        name: name.into(),
+        program: Some(name.into()),
+        errand: None,
+        pre_stop: vec![],
+        ports: vec![],
+        config: json!({"a": 1}),
+    }
 }
 
 /// An address of this run of the tests: another run at the same time has others.

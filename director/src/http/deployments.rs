@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::answer::{self, Answer, Query};
 use super::requester::Requester;
-use crate::deploy::{self, Change, Order};
+use crate::deploy::{self, Change, Order, Undrained};
 use crate::error::{Code, Error, Result};
 use crate::manifest::update::{Amount, Overrides};
 use crate::manifest::{self, Reference};
@@ -33,6 +33,7 @@ pub(super) struct DeployQuery {
     dry_run: Option<bool>,
     canaries: Option<String>,
     max_in_flight: Option<String>,
+    skip_drain: Option<String>,
     /// `{"cloud_config_ids":[1]}`
     context: Option<String>,
 }
@@ -67,7 +68,11 @@ pub(super) async fn deploy(
     let order = Order {
         deployment: name.clone(),
         revision: Revision { manifest: text.to_owned(), cloud_config },
-        change: Change { force: force(&query), ..Change::default() },
+        change: Change {
+            force: force(&query),
+            undrained: Undrained::asked(query.skip_drain.as_deref()),
+            ..Change::default()
+        },
         overrides: overrides(query.canaries.as_deref(), query.max_in_flight.as_deref())?,
         fix: query.fix.unwrap_or(false),
         dry_run: query.dry_run.unwrap_or(false),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answer::{self, Answer, Query, Refusal};
 use super::requester::Requester;
 use super::{App, deployments};
-use crate::deploy::{Change, Order, Whom};
+use crate::deploy::{Change, Order, Undrained, Whom};
 use crate::error::{Code, Error, Result};
 use crate::instance_actions::{self, Action};
 use crate::manifest;
@@ -24,12 +24,14 @@ pub(super) struct ChangeQuery {
     dry_run: Option<bool>,
     canaries: Option<String>,
     max_in_flight: Option<String>,
+    skip_drain: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct ActionQuery {
     hard: Option<bool>,
     ignore_unresponsive_agent: Option<bool>,
+    skip_drain: Option<bool>,
 }
 
 /// A converging request: its query, and the manifest if it brings one.
@@ -99,7 +101,8 @@ pub(super) async fn act(
     let instance = app.store.deployment(&name)?.find(&group, &id)?.id.clone();
     let task = requester.order(action.kind(), format!("{} instance", action.verb()), Some(&name));
     let ignore_unresponsive_agent = query.ignore_unresponsive_agent.unwrap_or(false);
-    let order = instance_actions::Order { deployment: name, instance, action, ignore_unresponsive_agent };
+    let skip_drain = query.skip_drain.unwrap_or(false);
+    let order = instance_actions::Order { deployment: name, instance, action, ignore_unresponsive_agent, skip_drain };
     let director = app.clone();
     let id = app.tasks.submit(task, move |task| instance_actions::act(director, task, order)).await?;
     answer::see_task(&requester.host, id)
@@ -111,7 +114,7 @@ async fn change(app: &App, who: &Requester, deployment: &Deployment, whom: Whom,
     let order = Order {
         deployment: deployment.name.clone(),
         revision: revision(app, deployment, body)?,
-        change: Change { whom, state, force },
+        change: Change { whom, state, force, undrained: Undrained::asked(query.skip_drain.as_deref()) },
         overrides: deployments::overrides(query.canaries.as_deref(), query.max_in_flight.as_deref())?,
         fix: query.fix.unwrap_or(false),
         dry_run: query.dry_run.unwrap_or(false),

@@ -25,6 +25,8 @@ pub(crate) struct DescribedJob {
     pub(crate) name: String,
     pub(crate) program: Option<String>,
     pub(crate) errand: Option<String>,
+    #[serde(default)]
+    pub(crate) pre_stop: Vec<String>,
     pub(crate) ports: Vec<u16>,
 }
 

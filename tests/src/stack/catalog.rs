@@ -15,6 +15,10 @@ pub(super) fn with_plans(ours: &Path, plans: &[Value], directory: &Path) -> Resu
     fs::create_dir_all(&copy).context("make the directory of the manifests")?;
     for entry in fs::read_dir(ours).context("list the manifests")? {
         let entry = entry.context("list the manifests")?;
+        // The release's own folder is not a document.
+        if entry.path().is_dir() {
+            continue;
+        }
         fs::copy(entry.path(), copy.join(entry.file_name()))
             .with_context(|| format!("copy {:?}", entry.file_name()))?;
     }

@@ -28,6 +28,21 @@ echo "$TANDEM_VM_CID $PATH"; cat "$2"; echo oops >&2; exit "$(sed -n 's/.*"exit"
 }
 
 #[tokio::test]
+async fn jobs_are_told_before_the_stop_what_becomes_of_their_vm() {
+    let script = "#!/bin/sh\necho \"$1 $2 $BOSH_VM_NEXT_STATE $BOSH_INSTANCE_NEXT_STATE $BOSH_DEPLOYMENT_NEXT_STATE\"; cat \"$3\"; exit 3\n";
+    let mut machine = Machine::new(&[("hook", script), ("errand", script), ("daemon", DAEMON)]);
+    let told = Job { pre_stop: vec!["hook".into(), "pre-stop".into()], ..errand("errand") };
+    let cid = machine.vm(local(13), vec![job("daemon"), told]).await;
+
+    for (next, name) in [(NextState::Keep, "keep"), (NextState::Delete, "delete")] {
+        let outputs = machine.cpi.pre_stop(&cid, next, CancellationToken::new()).await.unwrap();
+
+        let stdout = format!("pre-stop --config {name} keep keep\n{{\n  \"a\": 1\n}}");
+        assert_eq!(outputs, [("errand".into(), ErrandOutput { exit_code: 3, stdout, stderr: String::new() })]);
+    }
+}
+
+#[tokio::test]
 async fn a_cancelled_errand_ends_with_everything_that_it_started() {
     let script = "#!/bin/sh\nsleep 300 &\necho $! >data/child\nwait\n";
     let mut machine = Machine::new(&[("slow", script)]);
