@@ -1,7 +1,7 @@
 # The front door. Every target installs what it needs and is missing, builds, and runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test up down bench chaos lint help tools mariadb mysql postgres curl network build
+.PHONY: demo test up down bench chaos release lint help tools mariadb mysql postgres curl network build
 
 CARGO ?= cargo
 # The servers, the copy tool and the reader of binary logs; none of these packages brings a service that would start by itself.
@@ -50,6 +50,12 @@ chaos: mariadb mysql network build ## Play seeded faults on simulated voters and
 	@# The rules alone first: the voters, their messages, clocks and clients in a simulation, which is fast in a release build.
 	QUORUM_SCHEDULES=100000 $(CARGO) test --release -p agent --lib quorum
 	@target/debug/chaos $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED)) $(if $(CELL),--cell $(CELL))
+
+release: tools ## Write the BOSH release into target/ (SERVER=archive of a MySQL server, TARGET=another Rust target, VERSION=)
+	$(CARGO) build --release --workspace --bins $(if $(TARGET),--target $(TARGET))
+	@# The writer itself runs here, whatever the programs are for.
+	$(if $(TARGET),$(CARGO) build --release --workspace --bin release)
+	@target/release/release --programs target/$(if $(TARGET),$(TARGET)/)release $(if $(SERVER),--server $(SERVER)) $(if $(VERSION),--version $(VERSION))
 
 lint: tools ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check
