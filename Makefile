@@ -1,7 +1,7 @@
 # The front door. Every target installs what it needs and is missing, builds, and runs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: demo test up down bench chaos release lint help tools mariadb mysql postgres curl network build
+.PHONY: demo test up down bench chaos release lint help tools mariadb mysql postgres curl network ruby build
 
 CARGO ?= cargo
 # The servers, the copy tool and the reader of binary logs; none of these packages brings a service that would start by itself.
@@ -24,7 +24,7 @@ help: ## Show the targets
 demo: mariadb curl build ## Walk the main job, from create-service to a healed pair, and clean up
 	@target/debug/demo
 
-test: mariadb mysql postgres network lint build ## Check and test everything
+test: mariadb mysql postgres network ruby lint build ## Check and test everything
 	@# Temporary files have a place of their own (its name is short: sockets are below it). However the tests end, every
 	@# process that works below it ends, and it goes.
 	@scratch=$$(mktemp -d /tmp/tt.XXXXXX); export TMPDIR=$$scratch; \
@@ -76,6 +76,10 @@ mariadb:
 # Network namespaces and wall clocks for the faults; what is not played without them is said.
 network:
 	@{ command -v ip && command -v faketime; } >/dev/null || { echo "installing iproute2, faketime"; $(APT) update -q && $(APT) install -qy --no-install-recommends iproute2 faketime; }
+
+# A director renders the templates of a release with it; the tests do the same.
+ruby:
+	@command -v ruby >/dev/null || { echo "installing ruby"; $(APT) update -q && $(APT) install -qy --no-install-recommends ruby; }
 
 mysql: ## Put a MySQL server into target/mysql, where the VMs find it
 	@tests/fetch-mysql.sh target/mysql || { [ -z "$(REQUIRE_MYSQL)" ] && echo "going on without MySQL" >&2; }
