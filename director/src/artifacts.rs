@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::clock;
 use crate::director::Director;
 use crate::error::{Code, Error, Result};
+use crate::event::Deed;
 use crate::model::Instance;
 use crate::task::Running;
 
@@ -19,7 +20,9 @@ pub(crate) async fn delete_orphan_disk(director: Arc<Director>, task: Running, c
 /// `orphan-disk`: the instance is given a new, empty disk with its next VM. A disk in use is left alone.
 pub(crate) async fn orphan_disk(director: Arc<Director>, task: Running, cid: String) -> Result<String> {
     let stage = task.stage("Orphan disk", &[], Some(1));
-    stage.step(&cid, take_disk(&director, &task, &cid)).await?;
+    let taking =
+        director.events.around(task.actor(), Deed::new("orphan", "disk", &cid), take_disk(&director, &task, &cid));
+    stage.step(&cid, taking).await?;
     Ok(format!("disk {cid} orphaned"))
 }
 
@@ -39,7 +42,8 @@ pub(crate) async fn clean_up(director: Arc<Director>, task: Running, keep_orphan
 /// The instance keeps its place and its disk; the resurrector makes it a new VM, unless it is switched off.
 pub(crate) async fn delete_vm(director: Arc<Director>, task: Running, cid: String) -> Result<String> {
     let stage = task.stage("Delete VM", &[], Some(1));
-    stage.step(&cid, end_vm(&director, &task, &cid)).await?;
+    let ending = director.events.around(task.actor(), Deed::new("delete", "vm", &cid), end_vm(&director, &task, &cid));
+    stage.step(&cid, ending).await?;
     Ok(format!("vm {cid} deleted"))
 }
 
@@ -48,12 +52,15 @@ async fn delete_disk(director: &Director, task: &Running, cid: &str) -> Result<(
         task.warning(&format!("Disk {cid} does not exist. Deletion is skipped"));
         return Ok(());
     }
-    director.cpi.delete_disk(cid).await?;
-    let forget = |model: &mut crate::store::Model| {
-        model.shared_mut().orphan_disks.retain(|orphan| orphan.disk.cid != cid);
-        Ok(())
+    let delete = async {
+        director.cpi.delete_disk(cid).await?;
+        let forget = |model: &mut crate::store::Model| {
+            model.shared_mut().orphan_disks.retain(|orphan| orphan.disk.cid != cid);
+            Ok(())
+        };
+        director.store.write(forget).await
     };
-    director.store.write(forget).await
+    director.events.around(task.actor(), Deed::new("delete", "disk", cid), delete).await
 }
 
 async fn take_disk(director: &Director, task: &Running, cid: &str) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::cloud_config::{self, CloudConfig};
 use crate::config::{Config, CpiKind};
 use crate::cpi::{Cpi, Layout};
 use crate::error::{Code, Error, Result as BoshResult};
+use crate::event::Events;
 use crate::fault::Faults;
 use crate::lock::Locks;
 use crate::manifest::{self, Known, Manifest};
@@ -37,6 +38,7 @@ pub(crate) struct Director {
     pub(crate) release: Release,
     pub(crate) store: Store,
     pub(crate) tasks: Tasks,
+    pub(crate) events: Arc<Events>,
     pub(crate) locks: Locks,
     pub(crate) cpi: Cpi,
     pub(crate) variables: Variables,
@@ -67,7 +69,8 @@ impl Director {
         };
         let locks = Locks::default();
         let faults = (config.cpi == CpiKind::Simulated).then(Arc::<Faults>::default);
-        let tasks = Tasks::open(&config.state)?;
+        let events = Arc::new(Events::open(&config.state)?);
+        let tasks = Tasks::open(&config.state, events.clone())?;
         Ok(Self {
             release: release::read(&config.release)?,
             store: Store::open(&config.state)?,
@@ -75,6 +78,7 @@ impl Director {
                 Some(faults) => tasks.disturbed_by(faults.clone(), locks.clone()),
                 None => tasks,
             },
+            events,
             locks,
             cpi: match &faults {
                 Some(faults) => Cpi::simulating(layout, faults.clone())?,

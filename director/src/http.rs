@@ -6,6 +6,7 @@ mod configs;
 mod deployments;
 mod disks;
 mod errands;
+mod events;
 mod info;
 mod instances;
 mod jobs;
@@ -62,6 +63,7 @@ pub(crate) fn router(director: App) -> Router {
         .route("/cloud_configs", get(configs::list_cloud).post(configs::update_cloud))
         .route("/configs", get(configs::list).post(configs::update))
         .route("/configs/{id}", get(configs::get))
+        .route("/events", get(events::list))
         .route("/locks", get(settings::locks))
         .route("/resurrection", get(settings::resurrection).put(settings::set_resurrection))
         .route("/link_providers", get(links::providers))

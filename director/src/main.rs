@@ -13,6 +13,7 @@ mod director;
 mod endpoint;
 mod errand;
 mod error;
+mod event;
 mod fault;
 mod file;
 mod http;

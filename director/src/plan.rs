@@ -68,6 +68,18 @@ impl Steps {
     pub(crate) fn is_missing_vm(self) -> bool {
         self.create_vm && !self.delete_vm
     }
+
+    /// What the director's events call it.
+    pub(crate) fn action(self, force: Force) -> &'static str {
+        match (force, self) {
+            (_, Self { create_vm: true, .. }) => "recreate",
+            (Force::Restart, Self { start: true, .. }) => "restart",
+            (_, Self { configure: true, .. }) => "update",
+            (_, Self { start: true, .. }) => "start",
+            (_, Self { stop: true, .. } | Self { delete_vm: true, .. }) => "stop",
+            (Force::Nothing | Force::Restart | Force::Recreate, _) => "update",
+        }
+    }
 }
 
 pub(crate) fn steps(observed: Observed, wanted: Wanted) -> Steps {
@@ -144,6 +156,23 @@ mod tests {
                 expected,
                 "{observed:?} {state:?} {force:?}"
             );
+        }
+    }
+
+    #[test]
+    fn events_call_the_steps_by_what_they_come_to() {
+        let none = Steps::default();
+        let table = [
+            (Steps { create_vm: true, start: true, ..none }, Force::Nothing, "recreate"),
+            (Steps { stop: true, start: true, ..none }, Force::Restart, "restart"),
+            (Steps { stop: true, configure: true, start: true, ..none }, Force::Nothing, "update"),
+            (Steps { start: true, ..none }, Force::Nothing, "start"),
+            (Steps { stop: true, ..none }, Force::Nothing, "stop"),
+            (Steps { stop: true, delete_vm: true, ..none }, Force::Nothing, "stop"),
+            (none, Force::Nothing, "update"),
+        ];
+        for (steps, force, expected) in table {
+            assert_eq!(steps.action(force), expected, "{steps:?} {force:?}");
         }
     }
 

@@ -111,6 +111,7 @@ async fn submit(director: &Arc<Director>, name: &str) -> Result<u64> {
         deployment: Some(name.to_owned()),
         user: "hm".to_owned(),
         context_id: String::new(),
+        deed: None,
     };
     let (deployment, director) = (name.to_owned(), director.clone());
     let tasks = director.clone();

@@ -11,12 +11,12 @@ mod disturbance;
 pub(crate) mod log;
 pub(crate) mod range;
 pub(crate) mod record;
+mod running;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,12 +27,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
+use crate::event::{Deed, Events};
 use crate::fault::Faults;
 use crate::file;
 use crate::lock::Locks;
 use disturbance::Disturbance;
 use log::Log;
 use record::{Filter, Kind, Record, State};
+pub(crate) use running::Running;
 
 /// How many tasks run at the same time. A task that waits for a deployment's lock keeps its worker, as in BOSH.
 const WORKERS: usize = 32;
@@ -46,6 +48,7 @@ pub(crate) struct Tasks {
     entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
     workers: Arc<Semaphore>,
     tracker: TaskTracker,
+    events: Arc<Events>,
     disturbances: Option<disturbance::Source>,
 }
 
@@ -56,55 +59,41 @@ pub(crate) struct Order {
     pub(crate) deployment: Option<String>,
     pub(crate) user: String,
     pub(crate) context_id: String,
-}
-
-/// What the work of a task sees of it: its number, its outputs, and whether somebody cancelled it.
-#[derive(Clone)]
-pub(crate) struct Running {
-    pub(crate) id: u64,
-    pub(crate) description: String,
-    pub(crate) cancelled: CancellationToken,
-    log: Log,
+    /// What the director's events say of it; nothing of what changes nothing.
+    pub(crate) deed: Option<Deed>,
 }
 
 struct Entry {
     record: Mutex<Record>,
     cancelled: CancellationToken,
     directory: PathBuf,
+    deed: Option<Deed>,
     disturbance: Option<Disturbance>,
 }
 
-impl Deref for Running {
-    type Target = Log;
-
-    fn deref(&self) -> &Log {
-        &self.log
-    }
-}
-
-impl Running {
-    /// To be asked between two steps.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.cancelled.is_cancelled() { Err(Error::cancelled(self.id)) } else { Ok(()) }
+impl Order {
+    pub(crate) fn telling(self, deed: Deed) -> Self {
+        Self { deed: Some(deed), ..self }
     }
 }
 
 impl Tasks {
     /// Tasks that ran when the director died are over: nobody works on them any more.
-    pub(crate) fn open(state: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(state: &Path, events: Arc<Events>) -> anyhow::Result<Self> {
         let directory = state.join("tasks");
         file::private_directory(&directory)?;
         let mut entries = BTreeMap::new();
         for entry in std::fs::read_dir(&directory).context("list the stored tasks")? {
             let directory = entry.context("list the stored tasks")?.path();
             let Some(record) = Record::read(&directory) else { continue };
-            entries.insert(record.id, Arc::new(Entry::new(record, directory, None)));
+            entries.insert(record.id, Arc::new(Entry::new(record, directory)));
         }
         let tasks = Self {
             directory,
             entries: Mutex::new(entries),
             workers: Arc::new(Semaphore::new(WORKERS)),
             tracker: TaskTracker::new(),
+            events,
             disturbances: None,
         };
         tasks.end_what_was_running()?;
@@ -123,7 +112,7 @@ impl Tasks {
         F: Future<Output = Result<String>> + Send + 'static,
     {
         let (entry, forgotten) = self.enter(order)?;
-        let (id, workers) = (entry.lock().id, self.workers.clone());
+        let (id, workers, events) = (entry.lock().id, self.workers.clone(), self.events.clone());
         let (tell, told) = oneshot::channel();
         // All of it is the tracker's: whoever asked may hang up at any moment, and a task that was entered must end.
         self.tracker.spawn(async move {
@@ -137,7 +126,10 @@ impl Tasks {
             let ran = tokio::select! {
                 biased;
                 () = entry.cancelled.cancelled() => Err(Error::cancelled(id)),
-                may_run = entry.wait_for(workers) => run(&entry, may_run.is_some(), work).await,
+                place = entry.wait_for(workers) => match place {
+                    Some(_place) => run(&entry, &events, work).await,
+                    None => Err(anyhow::anyhow!("the director is stopping").into()),
+                },
             };
             entry.finish(ran).await;
         });
@@ -188,7 +180,7 @@ impl Tasks {
     }
 
     /// The new entry, and the old ones that it displaces. Nothing is done on the disk yet: the entries are locked.
-    fn enter(&self, order: Order) -> Result<(Arc<Entry>, Vec<Arc<Entry>>)> {
+    fn enter(&self, mut order: Order) -> Result<(Arc<Entry>, Vec<Arc<Entry>>)> {
         let mut entries = self.lock();
         let waiting = entries.values().filter(|entry| !entry.lock().state.is_final()).count();
         if waiting >= QUEUE {
@@ -201,7 +193,9 @@ impl Tasks {
             records.filter(|record| record.kind == order.kind).map(|r| (r.id, r.state)).collect();
         let forgotten =
             record::superfluous(&of_kind, KEPT - 1).into_iter().filter_map(|old| entries.remove(&old)).collect();
-        let entry = Arc::new(Entry::new(Record::queued(id, order), self.directory.join(id.to_string()), disturbance));
+        let deed = order.deed.take();
+        let entry = Entry::new(Record::queued(id, order), self.directory.join(id.to_string()));
+        let entry = Arc::new(Entry { deed, disturbance, ..entry });
         entries.insert(id, entry.clone());
         Ok((entry, forgotten))
     }
@@ -235,8 +229,9 @@ impl Tasks {
 }
 
 impl Entry {
-    fn new(record: Record, directory: PathBuf, disturbance: Option<Disturbance>) -> Self {
-        Self { record: Mutex::new(record), cancelled: CancellationToken::new(), directory, disturbance }
+    fn new(record: Record, directory: PathBuf) -> Self {
+        let (record, cancelled) = (Mutex::new(record), CancellationToken::new());
+        Self { record, cancelled, directory, deed: None, disturbance: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
@@ -284,8 +279,7 @@ impl Entry {
             record.state = State::Processing;
         }
         record.started_at = Some(OffsetDateTime::now_utc().unix_timestamp());
-        let log = Log::new(self.directory.clone());
-        Running { id: record.id, description: record.description.clone(), cancelled: self.cancelled.clone(), log }
+        Running::new(&record, self.cancelled.clone(), Log::new(self.directory.clone()))
     }
 
     /// The end is on disk before anybody sees it: what was reported as done stays done.
@@ -319,19 +313,23 @@ impl Entry {
     }
 }
 
-/// A task of its own, so that a panic in the work is the task's error and not the director's end.
-async fn run<W, F>(entry: &Arc<Entry>, may_run: bool, work: W) -> Result<String>
+/// The work between its two events; a task of its own, so that a panic in it is the task's error and not the director's
+/// end.
+async fn run<W, F>(entry: &Arc<Entry>, events: &Events, work: W) -> Result<String>
 where
     W: FnOnce(Running) -> F + Send + 'static,
     F: Future<Output = Result<String>> + Send + 'static,
 {
-    if !may_run {
-        return Err(anyhow::anyhow!("the director is stopping").into());
-    }
     let running = entry.begin();
+    let actor = running.actor();
     let spawned = match entry.disturbance.clone() {
         None => tokio::spawn(work(running)),
         Some(disturbance) => tokio::spawn(disturbance.play(running, work)),
     };
-    spawned.await.unwrap_or_else(|cause| Err(anyhow::anyhow!("the task broke off: {cause}").into()))
+    let done =
+        async { spawned.await.unwrap_or_else(|cause| Err(anyhow::anyhow!("the task broke off: {cause}").into())) };
+    match entry.deed.clone() {
+        Some(deed) => events.around(actor, deed, done).await,
+        None => done.await,
+    }
 }

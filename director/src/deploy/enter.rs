@@ -52,7 +52,7 @@ fn place_all(
     release: &Release,
 ) -> Result<Entered> {
     // Again: a delete that was queued before this deploy may have removed it.
-    find_or_create(model, &order.deployment)?;
+    find_or_create(model, &order.deployment);
     let mut taken = taken_addresses(model);
     let mut left = model.deployment(&order.deployment)?.instances.clone();
     let mut entered = Entered { revision: 0, instances: Vec::new(), obsolete: Vec::new() };
@@ -156,13 +156,14 @@ fn provider(id: u64, offer: &Offer<'_>) -> Provider {
     }
 }
 
-/// A deployment is listed from the moment that it was asked for, also when its first deploy fails.
-pub(crate) fn find_or_create(model: &mut Model, name: &str) -> Result<()> {
-    if !model.deployments.contains_key(name) {
+/// A deployment is listed from the moment that it was asked for, also when its first deploy fails. Whether it is new.
+pub(crate) fn find_or_create(model: &mut Model, name: &str) -> bool {
+    let is_new = !model.deployments.contains_key(name);
+    if is_new {
         let deployment = Deployment { name: name.to_owned(), ..Deployment::default() };
         model.deployments.insert(name.to_owned(), std::sync::Arc::new(deployment));
     }
-    Ok(())
+    is_new
 }
 
 /// Take an instance out of memory; its disk becomes an orphan.

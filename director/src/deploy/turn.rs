@@ -12,6 +12,7 @@ use crate::clock;
 use crate::cpi::{ErrandOutput, Job, NextState, Process, ProcessState, VmOrder, VmState};
 use crate::director::Director;
 use crate::error::{Code, Error, Result};
+use crate::event::Deed;
 use crate::manifest::Group;
 use crate::manifest::update::Watch;
 use crate::model::{Applied, DesiredState, Disk, Instance, Vm};
@@ -28,6 +29,14 @@ pub(crate) struct Subject<'a> {
     pub(crate) director: &'a Director,
     pub(crate) task: &'a Running,
     pub(crate) deployment: &'a str,
+}
+
+impl Subject<'_> {
+    /// Do something to an instance between its two events.
+    async fn telling<T>(self, deed: Deed, instance: &Instance, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let deed = deed.of(self.deployment).on(instance.slug());
+        self.director.events.around(self.task.actor(), deed, work).await
+    }
 }
 
 /// An instance and what is to be done with it.
@@ -80,6 +89,12 @@ impl Turn {
 
     pub(crate) async fn update(&self, subject: Subject<'_>, watch: Watch) -> Result<()> {
         subject.task.check()?;
+        let action = if self.instance.applied.is_none() { "create" } else { self.steps.action(self.wanted.force) };
+        let deed = Deed::new(action, "instance", &self.instance.slug());
+        subject.telling(deed, &self.instance, self.take_steps(subject, watch)).await
+    }
+
+    async fn take_steps(&self, subject: Subject<'_>, watch: Watch) -> Result<()> {
         let cpi = &subject.director.cpi;
         let mut vm = self.instance.vm.clone();
         if let (true, Some(vm)) = (self.steps.stop, &vm) {
@@ -131,7 +146,8 @@ impl Turn {
         let disk = self.prepare_disk(subject).await?;
         let (cid, address) = (new_cid("vm"), self.instance.address);
         let order = VmOrder { cid: cid.clone(), address, disk, jobs: self.jobs(director, &cid) };
-        director.cpi.create_vm(&order).await?;
+        let creation = async { Ok(director.cpi.create_vm(&order).await?) };
+        subject.telling(Deed::new("create", "vm", &cid), &self.instance, creation).await?;
         let vm = Vm {
             cid,
             agent_id: uuid::Uuid::new_v4().to_string(),
@@ -232,8 +248,11 @@ pub(crate) async fn delete(subject: Subject<'_>, instance: &Instance, tolerated:
         plan::Vm::Absent | plan::Vm::Dead => {}
         plan::Vm::Alive { .. } => stop(subject, instance, tolerated == Tolerated::Everything).await?,
     }
-    delete_vm(subject, instance).await?;
-    director.store.write(|model| remove_instance(model, subject.deployment, &instance.id)).await
+    let deletion = async {
+        delete_vm(subject, instance).await?;
+        director.store.write(|model| remove_instance(model, subject.deployment, &instance.id)).await
+    };
+    subject.telling(Deed::new("delete", "instance", &instance.slug()), instance, deletion).await
 }
 
 async fn stop(subject: Subject<'_>, instance: &Instance, anyway: bool) -> Result<()> {
@@ -249,7 +268,8 @@ async fn stop(subject: Subject<'_>, instance: &Instance, anyway: bool) -> Result
 
 pub(crate) async fn delete_vm(subject: Subject<'_>, instance: &Instance) -> Result<()> {
     let Some(vm) = &instance.vm else { return Ok(()) };
-    subject.director.cpi.delete_vm(&vm.cid).await?;
+    let deletion = async { Ok(subject.director.cpi.delete_vm(&vm.cid).await?) };
+    subject.telling(Deed::new("delete", "vm", &vm.cid), instance, deletion).await?;
     change(subject, &instance.id, |instance| instance.vm = None).await
 }
 

@@ -10,9 +10,11 @@ use time::OffsetDateTime;
 
 use super::App;
 use super::answer::{self, Answer, Query};
+use super::requester::Requester;
 use crate::clock;
 use crate::cloud_config;
 use crate::error::{Code, Error, Result};
+use crate::event::Deed;
 use crate::model::StoredConfig;
 use crate::store::Model;
 
@@ -53,9 +55,17 @@ pub(super) async fn list_cloud(State(app): State<App>, Query(query): Query<Cloud
     answer::json(&newest_first.map(row).collect::<Vec<Value>>())
 }
 
-pub(super) async fn update_cloud(State(app): State<App>, uri: Uri, headers: HeaderMap, body: Bytes) -> Answer {
+pub(super) async fn update_cloud(
+    State(app): State<App>,
+    requester: Requester,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     answer::require_yaml(&headers, &uri)?;
-    update_config(&app, answer::utf8(&body)?, None).await?;
+    let updated = update_config(&app, answer::utf8(&body)?, None).await;
+    app.events.tell(requester.actor(), Deed::new("update", "cloud-config", "default"), updated.as_ref().err());
+    updated?;
     Ok(StatusCode::CREATED.into_response())
 }
 
@@ -75,7 +85,13 @@ pub(super) async fn get(State(app): State<App>, Path(id): Path<String>) -> Answe
     answer::json(&row(&model, found.ok_or_else(missing)?))
 }
 
-pub(super) async fn update(State(app): State<App>, uri: Uri, headers: HeaderMap, body: Bytes) -> Answer {
+pub(super) async fn update(
+    State(app): State<App>,
+    requester: Requester,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     answer::require_json(&headers, &uri)?;
     let update: Update = serde_json::from_slice(&body).map_err(|cause| {
         Error::new(Code::ConfigInvalid, format!("The body must have type, name and content: {cause}"))
@@ -86,7 +102,9 @@ pub(super) async fn update(State(app): State<App>, uri: Uri, headers: HeaderMap,
         return Err(Error::new(Code::ConfigInvalid, message).into());
     }
     let expected = update.expected_latest_id.as_ref().map(|id| id.as_str().map_or(id.to_string(), str::to_owned));
-    match update_config(&app, &update.content, expected.as_deref()).await? {
+    let updated = update_config(&app, &update.content, expected.as_deref()).await;
+    app.events.tell(requester.actor(), Deed::new("create", "config/cloud", "default"), updated.as_ref().err());
+    match updated? {
         Updated::Stored(config) => answer::json_with(StatusCode::CREATED, &row(&app.store.read(), &config)),
         Updated::Stale(latest) => answer::json_with(
             StatusCode::PRECONDITION_FAILED,

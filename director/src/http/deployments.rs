@@ -11,6 +11,7 @@ use super::answer::{self, Answer, Query};
 use super::requester::Requester;
 use crate::deploy::{self, Change, Order, Undrained};
 use crate::error::{Code, Error, Result};
+use crate::event::Deed;
 use crate::manifest::update::{Amount, Overrides};
 use crate::manifest::{self, Reference};
 use crate::model::{Deployment, Revision};
@@ -77,8 +78,8 @@ pub(super) async fn deploy(
         fix: query.fix.unwrap_or(false),
         dry_run: query.dry_run.unwrap_or(false),
     };
-    app.store.write(|model| deploy::find_or_create(model, &name)).await?;
-    submit(&app, &requester, order).await
+    let is_new = app.store.write(|model| Ok(deploy::find_or_create(model, &name))).await?;
+    submit(&app, &requester, if is_new { "create" } else { "update" }, order).await
 }
 
 pub(super) async fn delete(
@@ -89,15 +90,20 @@ pub(super) async fn delete(
 ) -> Answer {
     app.store.deployment(&name)?;
     let order = requester.order(Kind::DeleteDeployment, format!("delete deployment {name}"), Some(&name));
+    let order = order.telling(Deed::new("delete", "deployment", &name).of(&name));
     let (director, force) = (app.clone(), query.force.unwrap_or(false));
     let id = app.tasks.submit(order, move |task| crate::delete::delete(director, task, name, force)).await?;
     answer::see_task(&requester.host, id)
 }
 
-/// Queue a `create deployment` task.
-pub(super) async fn submit(app: &App, requester: &Requester, order: Order) -> Answer {
-    let description = if order.dry_run { "create deployment (dry run)" } else { "create deployment" };
-    let task = requester.order(Kind::UpdateDeployment, description, Some(&order.deployment));
+/// Queue a `create deployment` task. A dry run changes nothing that the events would tell of.
+pub(super) async fn submit(app: &App, requester: &Requester, action: &str, order: Order) -> Answer {
+    let name = order.deployment.as_str();
+    let queued = |description: &str| requester.order(Kind::UpdateDeployment, description, Some(name));
+    let task = match order.dry_run {
+        true => queued("create deployment (dry run)"),
+        false => queued("create deployment").telling(Deed::new(action, "deployment", name).of(name)),
+    };
     let director = app.clone();
     let id = app.tasks.submit(task, move |task| deploy::deploy(director, task, order)).await?;
     answer::see_task(&requester.host, id)

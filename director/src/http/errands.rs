@@ -9,6 +9,7 @@ use super::App;
 use super::answer::{self, Answer};
 use super::requester::Requester;
 use crate::errand::{self, Choice, Order};
+use crate::event::Deed;
 use crate::task::record::Kind;
 
 #[derive(Default, Deserialize)]
@@ -32,7 +33,8 @@ pub(super) async fn run(
     app.store.deployment(&deployment)?;
     let run = if body.is_empty() { Run::default() } else { answer::from_json::<Run>(&body)? };
     let description = format!("run errand {errand} from deployment {deployment}");
-    let task = requester.order(Kind::RunErrand, description, Some(&deployment));
+    let deed = Deed::new("run", "errand", &errand).of(&deployment);
+    let task = requester.order(Kind::RunErrand, description, Some(&deployment)).telling(deed);
     let order = Order { deployment, errand, chosen: run.instances };
     let director = app.clone();
     let id = app.tasks.submit(task, move |task| errand::run(director, task, order)).await?;

@@ -119,7 +119,7 @@ async fn change(app: &App, who: &Requester, deployment: &Deployment, whom: Whom,
         fix: query.fix.unwrap_or(false),
         dry_run: query.dry_run.unwrap_or(false),
     };
-    deployments::submit(app, who, order).await
+    deployments::submit(app, who, "update", order).await
 }
 
 fn asked(state: Option<&str>) -> Result<(Option<DesiredState>, Force)> {

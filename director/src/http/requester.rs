@@ -12,6 +12,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::{App, answer};
 use crate::config::User;
 use crate::error::{Code, Error};
+use crate::event::Actor;
 use crate::task::Order;
 use crate::task::record::Kind;
 
@@ -38,7 +39,13 @@ impl Requester {
             deployment: deployment.map(str::to_owned),
             user: self.user.clone(),
             context_id: self.context_id.clone(),
+            deed: None,
         }
+    }
+
+    /// Who the director's events say it was, where there is no task.
+    pub(super) fn actor(&self) -> Actor {
+        Actor { user: self.user.clone(), task: None }
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct Filter {
 
 impl Record {
     pub(super) fn queued(id: u64, order: Order) -> Self {
-        let Order { kind, description, deployment, user, context_id } = order;
+        let Order { kind, description, deployment, user, context_id, deed: _ } = order;
         let (state, timestamp, started_at, result) = (State::Queued, None, None, None);
         Self { id, state, description, timestamp, started_at, result, user, deployment, context_id, kind }
     }

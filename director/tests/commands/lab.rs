@@ -102,6 +102,15 @@ impl Lab {
         self.dir.path()
     }
 
+    /// The manifest of the deployment `lab`, with its one given variable filled in.
+    pub(crate) fn manifest(&self) -> String {
+        MANIFEST.replace("((given))", "5")
+    }
+
+    pub(crate) fn cloud_config(&self) -> String {
+        CLOUD.replace("BLOCK", &self.block.to_string())
+    }
+
     pub(crate) fn address(&self, last: u8) -> String {
         format!("127.97.{}.{last}", self.block)
     }

@@ -1,0 +1,20 @@
+//! What each command of the `bosh` CLI sends, call by call as it was recorded, and what the director must answer: status,
+//! headers, the shape of the body, and the state afterwards.
+
+mod deploying;
+
+use serde_json::Value;
+
+use crate::api::{Api, Body, Ended};
+use crate::lab::Lab;
+
+/// Every command begins with this, and expects an answer without credentials.
+async fn begin(lab: &Lab) -> Value {
+    Api::anonymous(lab).get("/info").await.json(200)
+}
+
+/// `bosh update-cloud-config` and `bosh deploy`.
+async fn deployed(lab: &Lab, api: &Api) -> Ended {
+    api.post("/cloud_configs?name=default", Body::Yaml(&lab.cloud_config())).await.is_empty_with(201);
+    api.wait(api.post("/deployments", Body::Yaml(&lab.manifest())).await).await.done()
+}
