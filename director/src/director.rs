@@ -112,7 +112,7 @@ impl Director {
 
     pub(crate) fn cloud_config(&self, id: u64) -> BoshResult<CloudConfig> {
         let model = self.store.read();
-        let config = model.shared.cloud_configs.iter().find(|config| config.id == id).ok_or_else(no_cloud_config)?;
+        let config = model.shared.config(id).ok_or_else(no_cloud_config)?;
         cloud_config::parse(&config.content)
     }
 
@@ -126,7 +126,7 @@ impl Director {
 
 impl Model {
     pub(crate) fn latest_cloud_config(&self) -> BoshResult<&StoredConfig> {
-        self.shared.cloud_configs.last().ok_or_else(no_cloud_config)
+        self.shared.cloud_config().ok_or_else(no_cloud_config)
     }
 
     /// An instance's disk outlives it: the orphan can be attached again, or deleted.

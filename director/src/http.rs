@@ -4,6 +4,7 @@ mod answer;
 mod carry_out;
 mod configs;
 mod deployments;
+mod diff;
 mod disks;
 mod errands;
 mod events;
@@ -42,6 +43,7 @@ pub(crate) fn router(director: App) -> Router {
     let named = Router::new()
         .route("/deployments", get(deployments::list).post(deployments::deploy))
         .route("/deployments/{deployment}", get(deployments::get).delete(deployments::delete))
+        .route("/deployments/{deployment}/diff", post(diff::deployment))
         .route("/deployments/{deployment}/instances", get(instances::instances))
         .route("/deployments/{deployment}/vms", get(instances::vms))
         .route("/deployments/{deployment}/errands", get(errands::list))
@@ -61,8 +63,10 @@ pub(crate) fn router(director: App) -> Router {
         .route("/disks/{cid}", delete(disks::delete))
         .route("/cleanup", post(disks::clean_up))
         .route("/cloud_configs", get(configs::list_cloud).post(configs::update_cloud))
-        .route("/configs", get(configs::list).post(configs::update))
-        .route("/configs/{id}", get(configs::get))
+        .route("/cloud_configs/diff", post(diff::cloud_config))
+        .route("/configs", get(configs::list).post(configs::update).delete(configs::delete))
+        .route("/configs/diff", post(diff::config))
+        .route("/configs/{id}", get(configs::get).delete(configs::delete_version))
         .route("/events", get(events::list))
         .route("/locks", get(settings::locks))
         .route("/resurrection", get(settings::resurrection).put(settings::set_resurrection))

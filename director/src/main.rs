@@ -9,6 +9,7 @@ mod config;
 mod cpi;
 mod delete;
 mod deploy;
+mod diff;
 mod director;
 mod endpoint;
 mod errand;

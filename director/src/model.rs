@@ -1,4 +1,4 @@
-//! What the director remembers: deployments with their instances, VMs and disks, cloud configs, orphaned disks. Secrets
+//! What the director remembers: deployments with their instances, VMs and disks, configs, orphaned disks. Secrets
 //! are not here: manifests are kept as they were uploaded, with their `((variables))`.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,10 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result};
+
+/// The type and the name of the one config that deployments are made with.
+pub(crate) const CLOUD_TYPE: &str = "cloud";
+pub(crate) const DEFAULT_NAME: &str = "default";
 
 /// One deployment; one file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -118,16 +122,26 @@ pub(crate) struct Link {
 pub(crate) struct Shared {
     pub(crate) uuid: String,
     pub(crate) next_id: u64,
-    pub(crate) cloud_configs: Vec<StoredConfig>,
+    /// Every version, oldest first.
+    #[serde(alias = "cloud_configs")]
+    pub(crate) configs: Vec<StoredConfig>,
     pub(crate) orphan_disks: Vec<OrphanDisk>,
     pub(crate) resurrection_paused: bool,
 }
 
+/// One version of a config. The cloud config is one of them; a type that BOSH gives no meaning is only kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredConfig {
     pub(crate) id: u64,
+    #[serde(rename = "type", default = "cloud_type")]
+    pub(crate) kind: String,
+    #[serde(default = "default_name")]
+    pub(crate) name: String,
     pub(crate) content: String,
     pub(crate) created_at: String,
+    /// A deployment that was made with it still is.
+    #[serde(default)]
+    pub(crate) is_deleted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +159,28 @@ impl Shared {
         self.next_id += 1;
         self.next_id
     }
+
+    pub(crate) fn latest_config(&self, kind: &str, name: &str) -> Option<&StoredConfig> {
+        self.configs.iter().rev().find(|config| config.kind == kind && config.name == name && !config.is_deleted)
+    }
+
+    pub(crate) fn cloud_config(&self) -> Option<&StoredConfig> {
+        self.latest_config(CLOUD_TYPE, DEFAULT_NAME)
+    }
+
+    /// Any version, also one that is deleted.
+    pub(crate) fn config(&self, id: u64) -> Option<&StoredConfig> {
+        self.configs.iter().find(|config| config.id == id)
+    }
+}
+
+/// What a config was before there were other ones.
+fn cloud_type() -> String {
+    CLOUD_TYPE.to_owned()
+}
+
+fn default_name() -> String {
+    DEFAULT_NAME.to_owned()
 }
 
 impl Deployment {
@@ -203,5 +239,21 @@ impl DesiredState {
             Self::Stopped => "stopped",
             Self::Detached => "detached",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_an_earlier_director_has_one_cloud_config() {
+        let text = r#"{"uuid": "u", "next_id": 7, "orphan_disks": [], "resurrection_paused": false, "cloud_configs": [
+            {"id": 3, "content": "azs: []", "created_at": "2026-08-22 10:00:00 UTC"}]}"#;
+
+        let shared: Shared = serde_json::from_str(text).unwrap();
+
+        assert_eq!(shared.cloud_config().map(|config| config.id), Some(3));
+        assert_eq!(shared.latest_config("cloud", "other"), None);
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::Deed;
 use crate::manifest::update::{Amount, Overrides};
 use crate::manifest::{self, Reference};
-use crate::model::{Deployment, Revision};
+use crate::model::{CLOUD_TYPE, Deployment, Revision};
 use crate::plan::Force;
 use crate::store::Model;
 use crate::task::record::Kind;
@@ -125,14 +125,14 @@ fn chosen_cloud_config(model: &Model, context: Option<&str>) -> Result<u64> {
         #[serde(default)]
         cloud_config_ids: Vec<u64>,
     }
-    let latest = model.shared.cloud_configs.last().map_or(0, |config| config.id);
+    let latest = model.shared.cloud_config().map_or(0, |config| config.id);
     let Some(context) = context else { return Ok(latest) };
     let wrong = |what: String| Error::new(Code::UnknownConfigs, what);
     let context: Context = serde_json::from_str(context)
         .map_err(|cause| wrong(format!("`context` must be JSON like {{\"cloud_config_ids\":[1]}}: {cause}")))?;
     match context.cloud_config_ids[..] {
         [] => Ok(latest),
-        [id] if model.shared.cloud_configs.iter().any(|config| config.id == id) => Ok(id),
+        [id] if model.shared.config(id).is_some_and(|config| config.kind == CLOUD_TYPE) => Ok(id),
         ref ids => Err(wrong(format!("`context` names the cloud configs {ids:?}; the newest one is {latest}"))),
     }
 }
@@ -160,7 +160,7 @@ fn cloud_config_age(model: &Model, deployment: &Deployment) -> &'static str {
     let used = deployment.deployed.and_then(|id| deployment.revisions.get(&id)).map(|revision| revision.cloud_config);
     match used {
         None => "none",
-        Some(id) if model.shared.cloud_configs.last().is_some_and(|latest| latest.id == id) => "latest",
+        Some(id) if model.shared.cloud_config().is_some_and(|latest| latest.id == id) => "latest",
         Some(_) => "outdated",
     }
 }

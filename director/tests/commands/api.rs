@@ -24,6 +24,7 @@ pub(crate) enum Body<'a> {
     Empty,
     /// Also an empty one has its type.
     Yaml(&'a str),
+    Json(Value),
 }
 
 pub(crate) struct Answer {
@@ -125,6 +126,7 @@ impl Api {
         answer(match body {
             Body::Empty => request,
             Body::Yaml(text) => request.header(CONTENT_TYPE, "text/yaml").body(text.to_owned()),
+            Body::Json(value) => request.header(CONTENT_TYPE, "application/json").body(value.to_string()),
         })
         .await
     }

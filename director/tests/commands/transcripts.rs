@@ -1,6 +1,7 @@
 //! What each command of the `bosh` CLI sends, call by call as it was recorded, and what the director must answer: status,
 //! headers, the shape of the body, and the state afterwards.
 
+mod configs;
 mod deploying;
 
 use serde_json::Value;

@@ -7,20 +7,67 @@ use crate::api::{Api, Body, column, keys};
 use crate::lab::Lab;
 
 #[tokio::test]
-async fn a_deploy_is_told_in_the_events() {
+async fn a_deploy_shows_its_diff_and_is_told_in_the_events() {
     let lab = Lab::start();
     let api = Api::of(&lab);
     assert_eq!(begin(&lab).await["user_authentication"], json!({"type": "basic", "options": {}}));
     api.post("/cloud_configs?name=default", Body::Yaml(&lab.cloud_config())).await.is_empty_with(201);
 
-    let task = api.wait(api.post("/deployments", Body::Yaml(&lab.manifest())).await).await.done();
+    let diff = shows_the_diff(&lab, &api).await;
+    let context = diff["context"].to_string();
+    let query = format!("/deployments?context={}", context.replace('"', "%22").replace('{', "%7B").replace('}', "%7D"));
+    let task = api.wait(api.post(&query, Body::Yaml(&lab.manifest())).await).await.done();
     assert_eq!(task.record["description"], "create deployment");
     assert_eq!((task.record["result"].as_str(), task.result.as_str()), (Some("/deployments/lab"), ""));
     assert_eq!(api.get("/deployments/lab").await.json(200), json!({"manifest": lab.manifest()}));
 
+    shows_what_changes(&lab, &api).await;
     lists_what_there_is(&api).await;
     tells_of_the_deploy(&api, task.id).await;
     deletes(&api).await;
+}
+
+/// Of a deployment that there is not yet: everything is new, the cloud config too, and no secret is shown.
+async fn shows_the_diff(lab: &Lab, api: &Api) -> Value {
+    assert_eq!(api.get("/configs?latest=true&limit=1&type=deploy").await.json(200), json!([]));
+    let diff = api.post("/deployments/lab/diff?redact=true", Body::Yaml(&lab.manifest())).await.json(200);
+    assert_eq!(keys(&diff), ["context", "diff"]);
+    assert_eq!(keys(&diff["context"]), ["cloud_config_ids", "runtime_config_ids"]);
+    let has = |line: Value| diff["diff"].as_array().unwrap().contains(&line);
+    assert!(has(json!(["azs:", "added"])) && has(json!(["- name: z1", "added"])), "{diff}");
+    assert!(has(json!(["name: lab", "added"])) && has(json!(["      given: \"<redacted>\"", "added"])), "{diff}");
+
+    let wrong_type = api.post("/deployments/lab/diff", Body::Json(json!({}))).await;
+    assert_eq!((wrong_type.status, wrong_type.text()), (404, "Endpoint '/deployments/lab/diff' not found."));
+    let not_yaml = api.post("/deployments/lab/diff", Body::Yaml("a: [")).await.json(200);
+    assert_eq!(not_yaml["diff"], json!([]));
+    assert!(not_yaml["error"].as_str().unwrap().starts_with("Unable to diff manifest: "), "{not_yaml}");
+    let manifest = lab.manifest();
+    let unknown = "/deployments?context=%7B%22cloud_config_ids%22:%5B99%5D%7D";
+    api.post(unknown, Body::Yaml(&manifest)).await.refusal(400, 190_025);
+    diff
+}
+
+async fn shows_what_changes(lab: &Lab, api: &Api) {
+    let same = api.post("/deployments/lab/diff?redact=true", Body::Yaml(&lab.manifest())).await.json(200);
+    assert_eq!(same["diff"], json!([]));
+
+    let other = lab.manifest().replace("instances: 2", "instances: 3").replace("given: 5", "given: 6");
+    let expected = json!([
+        ["instance_groups:", null],
+        ["- name: mysql", null],
+        ["  instances: 2", "removed"],
+        ["  instances: 3", "added"],
+        ["  jobs:", null],
+        ["  - name: daemon", null],
+        ["    properties:", null],
+        ["      given: \"<redacted>\"", "removed"],
+        ["      given: \"<redacted>\"", "added"]
+    ]);
+    let diff = api.post("/deployments/lab/diff?redact=true", Body::Yaml(&other)).await.json(200);
+    assert_eq!(diff["diff"], expected);
+    let shown = api.post("/deployments/lab/diff?redact=false", Body::Yaml(&other)).await.json(200);
+    assert!(shown["diff"].as_array().unwrap().contains(&json!(["      given: 6", "added"])), "{shown}");
 }
 
 async fn lists_what_there_is(api: &Api) {
