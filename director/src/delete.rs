@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use crate::deploy::turn::{self, Subject, Tolerated};
 use crate::director::{Director, VMS_IN_FLIGHT, side_by_side};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::task::Running;
 
 pub(crate) async fn delete(director: Arc<Director>, task: Running, name: String, force: bool) -> Result<String> {
     let _lock = director.locks.acquire(&name, &task).await?;
     let deployment = director.store.deployment(&name)?;
+    if deployment.instances.iter().any(|instance| instance.is_ignored) {
+        return Err(Error::ignored_deletion(&format!("deployment '{name}'")));
+    }
     let subject = Subject { director: &director, task: &task, deployment: &name };
 
     let tolerated = if force { Tolerated::Everything } else { Tolerated::Nothing };

@@ -8,7 +8,7 @@ pub(crate) mod turn;
 use std::sync::Arc;
 
 use crate::director::{Director, VMS_IN_FLIGHT, side_by_side};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::manifest::update::Overrides;
 use crate::manifest::{Group, Manifest};
 use crate::model::{DesiredState, Instance, Revision};
@@ -93,6 +93,15 @@ impl Change {
         let state = self.state.filter(|_| is_meant).unwrap_or(instance.state);
         Wanted { state, force, skips_drain: self.undrained.has(&instance.group) }
     }
+
+    /// An instance that is looked after by hand cannot be asked for; where all are, it is passed over.
+    fn check(&self, instances: &[Instance]) -> Result<()> {
+        let Whom::Instance(id) = &self.whom else { return Ok(()) };
+        match instances.iter().find(|instance| instance.id == *id && instance.is_ignored) {
+            Some(instance) => Err(Error::ignored(Code::JobInstanceIgnored, &instance.slug())),
+            None => Ok(()),
+        }
+    }
 }
 
 pub(crate) async fn deploy(director: Arc<Director>, task: Running, order: Order) -> Result<String> {
@@ -125,7 +134,8 @@ async fn prepare(director: &Director, order: &Order) -> Result<Option<Prepared>>
     let entered = enter::enter(director, order, &manifest).await?;
     let mut turns = Vec::new();
     for group in &manifest.groups {
-        for instance in entered.instances.iter().filter(|instance| instance.group == group.name) {
+        let is_meant = |instance: &&Instance| instance.group == group.name && !instance.is_ignored;
+        for instance in entered.instances.iter().filter(is_meant) {
             let site = Site {
                 deployment: &order.deployment,
                 manifest: &manifest,

@@ -162,7 +162,8 @@ mod tests {
     fn instance(group: &str, index: u32) -> Instance {
         let (id, group) = (format!("{group}-id{index}"), group.to_owned());
         let (az, address, state) = (String::new(), [127, 0, 0, 1].into(), DesiredState::Started);
-        Instance { id, group, index, az, bootstrap: false, address, state, disk: None, vm: None, applied: None }
+        let (bootstrap, disk, vm, applied, is_ignored) = (false, None, None, None, false);
+        Instance { id, group, index, az, bootstrap, address, state, disk, vm, applied, is_ignored }
     }
 
     #[test]

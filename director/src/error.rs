@@ -32,11 +32,14 @@ pub(crate) enum Code {
     UnknownVmType = 140_004,
     InvalidJobState = 140_007,
     UnknownDiskType = 140_012,
+    JobInstanceIgnored = 140_021,
     UnknownNetwork = 150_001,
     NetworkMissingAz = 150_006,
     InvalidNetworkRange = 160_010,
     InvalidWatchTime = 180_001,
     UnknownJob = 190_012,
+    IgnoredInstancesModification = 190_020,
+    IgnoredInstancesDeletion = 190_021,
     MissingParameter = 190_024,
     UnknownConfigs = 190_025,
     NotRunningAfterUpdate = 400_007,
@@ -70,6 +73,22 @@ impl Error {
         Self::new(Code::TaskNotFound, format!("Task {id} not found"))
     }
 
+    /// Somebody asks for one instance that is looked after by hand. BOSH has two codes for it.
+    pub(crate) fn ignored(code: Code, slug: &str) -> Self {
+        let message = format!(
+            "You are trying to change the state of the ignored instance '{slug}'. This operation is not allowed. \
+             You need to unignore it first."
+        );
+        Self::new(code, message)
+    }
+
+    /// `what` holds instances that are looked after by hand.
+    pub(crate) fn ignored_deletion(what: &str) -> Self {
+        let message =
+            format!("You are trying to delete {what}, which contains ignored instance(s). Operation not allowed.");
+        Self::new(Code::IgnoredInstancesDeletion, message)
+    }
+
     pub(crate) fn cancelled(task: u64) -> Self {
         Self::new(Code::TaskCancelled, format!("Task {task} cancelled"))
     }
@@ -97,6 +116,8 @@ impl Code {
             Self::UnknownVmType,
             Self::UnknownDiskType,
             Self::NetworkMissingAz,
+            Self::IgnoredInstancesModification,
+            Self::IgnoredInstancesDeletion,
             Self::NotRunningAfterUpdate,
             Self::AgentTimeout,
             Self::ErrandOnStoppedInstance,
@@ -128,11 +149,14 @@ impl Code {
             | Self::UnknownVmType
             | Self::InvalidJobState
             | Self::UnknownDiskType
+            | Self::JobInstanceIgnored
             | Self::UnknownNetwork
             | Self::NetworkMissingAz
             | Self::InvalidNetworkRange
             | Self::InvalidWatchTime
             | Self::UnknownJob
+            | Self::IgnoredInstancesModification
+            | Self::IgnoredInstancesDeletion
             | Self::MissingParameter
             | Self::UnknownConfigs
             | Self::NotRunningAfterUpdate

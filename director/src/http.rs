@@ -52,6 +52,7 @@ pub(crate) fn router(director: App) -> Router {
         .route("/deployments/{deployment}/jobs/{group}", put(jobs::change_group))
         .route("/deployments/{deployment}/jobs/{group}/{id}", get(jobs::get).put(jobs::change_instance))
         .route("/deployments/{deployment}/instance_groups/{group}/{id}/actions/{action}", post(jobs::act))
+        .route("/deployments/{deployment}/instance_groups/{group}/{id}/ignore", put(jobs::ignore))
         .route("/tasks", get(tasks::list))
         .route("/tasks/cancel", post(tasks::cancel_many))
         .route("/tasks/{id}", get(tasks::get))

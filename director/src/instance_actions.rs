@@ -79,6 +79,9 @@ pub(crate) async fn act(director: Arc<Director>, task: Running, order: Order) ->
     let _lock = director.locks.acquire(&order.deployment, &task).await?;
     let deployment = director.store.deployment(&order.deployment)?;
     let instance = deployment.instance(&order.instance).ok_or_else(|| gone(&order))?;
+    if instance.is_ignored {
+        return Err(Error::ignored(Code::IgnoredInstancesModification, &instance.slug()));
+    }
     let subject = Subject { director: &director, task: &task, deployment: &order.deployment };
     let stage = task.stage(&format!("{} {}", order.action.stage(), instance.group), &[], None);
     let wanted = Wanted { skips_drain: order.skip_drain, ..order.action.wanted(instance.state) };

@@ -46,6 +46,9 @@ pub(crate) struct Instance {
     pub(crate) disk: Option<Disk>,
     pub(crate) vm: Option<Vm>,
     pub(crate) applied: Option<Applied>,
+    /// Somebody looks after it by hand (`bosh ignore`): nothing else touches it.
+    #[serde(default)]
+    pub(crate) is_ignored: bool,
 }
 
 /// What the operator wants of an instance.

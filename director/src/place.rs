@@ -25,13 +25,14 @@ pub(crate) fn place(
     taken: &mut HashSet<Ipv4Addr>,
     mut new_id: impl FnMut() -> String,
 ) -> Result<Placement> {
+    spare_ignored(group, &existing)?;
     let (mut instances, mut obsolete): (Vec<_>, Vec<_>) =
         existing.into_iter().partition(|instance| group.azs.contains(&instance.az));
     instances.sort_by_key(|instance| instance.index);
     while instances.len() > group.instances as usize {
         obsolete.push(instances.remove(superfluous(&group.azs, &instances)));
     }
-    for instance in &mut instances {
+    for instance in instances.iter_mut().filter(|instance| !instance.is_ignored) {
         if !network.subnets.iter().any(|subnet| subnet.serves(&instance.az) && subnet.contains(instance.address)) {
             instance.address = free_address(group, network, &instance.az, taken)?;
         }
@@ -46,10 +47,33 @@ pub(crate) fn place(
     Ok(Placement { instances, obsolete })
 }
 
-/// The last instance of the fullest AZ.
+/// What somebody looks after by hand stays, or nothing is changed at all.
+fn spare_ignored(group: &Group, existing: &[Instance]) -> Result<()> {
+    let (name, wanted) = (&group.name, group.instances);
+    let refused = |message: String| Err(Error::new(Code::IgnoredInstancesModification, message));
+    let ignored: Vec<&Instance> = existing.iter().filter(|instance| instance.is_ignored).collect();
+    if ignored.len() > wanted as usize {
+        let count = ignored.len();
+        return refused(format!(
+            "Instance Group '{name}' has {count} ignored instance(s). {wanted} instance(s) of that instance group were \
+             requested. Deleting ignored instances is not allowed."
+        ));
+    }
+    match ignored.iter().find(|instance| !group.azs.contains(&instance.az)) {
+        None => Ok(()),
+        Some(instance) => refused(format!(
+            "Instance Group '{name}' no longer contains AZ '{}' where ignored instance(s) exist.",
+            instance.az
+        )),
+    }
+}
+
+/// The last instance of the fullest AZ; one that is ignored is passed over.
 fn superfluous(azs: &[String], instances: &[Instance]) -> usize {
-    let fullest = azs.iter().map(|az| count(az, instances)).max().unwrap_or(0);
-    instances.iter().rposition(|instance| count(&instance.az, instances) == fullest).unwrap_or(0)
+    let free = |az: &str| instances.iter().any(|instance| instance.az == az && !instance.is_ignored);
+    let fullest = azs.iter().filter(|az| free(az)).map(|az| count(az, instances)).max().unwrap_or(0);
+    let goes = |instance: &Instance| !instance.is_ignored && count(&instance.az, instances) == fullest;
+    instances.iter().rposition(goes).unwrap_or(0)
 }
 
 /// The first AZ with the fewest instances: round robin in an empty group.
@@ -81,7 +105,8 @@ fn free_address(group: &Group, network: &Network, az: &str, taken: &mut HashSet<
 fn new_instance(id: String, group: &str, index: u32, az: String, address: Ipv4Addr) -> Instance {
     let state = DesiredState::Started;
     let group = group.to_owned();
-    Instance { id, group, index, az, bootstrap: false, address, state, disk: None, vm: None, applied: None }
+    let (bootstrap, disk, vm, applied, is_ignored) = (false, None, None, None, false);
+    Instance { id, group, index, az, bootstrap, address, state, disk, vm, applied, is_ignored }
 }
 
 /// Exactly one instance bootstraps the group; it stays the same one until it goes (instance_planner.rb).
@@ -143,6 +168,27 @@ mod tests {
         assert_eq!((shape(&shrunk.instances).len(), shrunk.obsolete[0].id.as_str()), (1, "id2"));
         assert_eq!(shape(&moved.instances), ["id3* 0 z2 127.81.2.2", "id2 1 z2 127.81.2.1"]);
         assert_eq!(moved.obsolete[0].id, "id1");
+    }
+
+    #[test]
+    fn an_ignored_instance_stays_where_it_is_or_nothing_changes() {
+        let both = ["z1", "z2"];
+        let mut two = placed(&group(2, &both), Vec::new()).unwrap().instances;
+        two[1].is_ignored = true;
+        two[1].address = "127.99.1.2".parse().unwrap();
+
+        let shrunk = placed(&group(1, &both), two.clone()).unwrap();
+        let refusals = [group(0, &both), group(2, &["z1"])].map(|group| placed(&group, two.clone()).unwrap_err());
+
+        assert_eq!(
+            shape(&shrunk.instances),
+            ["id2* 1 z2 127.99.1.2"],
+            "also with an address that is not the network's"
+        );
+        assert_eq!(shrunk.obsolete[0].id, "id1");
+        assert!(refusals.iter().all(|error| error.code == Code::IgnoredInstancesModification), "{refusals:?}");
+        assert!(refusals[0].description.contains("has 1 ignored instance(s). 0 instance(s)"), "{}", refusals[0]);
+        assert!(refusals[1].description.contains("no longer contains AZ 'z2'"), "{}", refusals[1]);
     }
 
     #[test]

@@ -210,6 +210,7 @@ instance_groups:
             disk: None,
             vm: None,
             applied: None,
+            is_ignored: false,
         }
     }
 

@@ -134,10 +134,11 @@ async fn scan_and_fix(director: Arc<Director>, task: Running, name: String) -> R
     Ok("scan and fix complete".to_owned())
 }
 
-/// The instances that were up once, should run, and do not: without a VM, or with stopped jobs.
+/// The instances that were up once, should run, and do not: without a VM, or with stopped jobs. Not those that somebody
+/// looks after by hand.
 async fn lost(director: &Director, deployment: &Deployment) -> Vec<Instance> {
     let mut lost = Vec::new();
-    for instance in &deployment.instances {
+    for instance in deployment.instances.iter().filter(|instance| !instance.is_ignored) {
         let expects_vm = instance.state != DesiredState::Detached && instance.applied.is_some();
         // What a first deploy that failed leaves is not started behind the operator's back.
         let expects_jobs = instance.state == DesiredState::Started && deployment.deployed.is_some();

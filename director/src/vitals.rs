@@ -52,7 +52,7 @@ async fn line(director: &Director, deployment: &Deployment, instance: &Instance)
         "job_state": job_state, "state": instance.state.name(), "vm_type": vm.map(|vm| &vm.vm_type),
         "vitals": vitals(state.as_ref(), processes),
         "processes": processes.iter().map(process).collect::<Vec<_>>(),
-        "az": instance.az, "id": instance.id, "bootstrap": instance.bootstrap, "ignore": false,
+        "az": instance.az, "id": instance.id, "bootstrap": instance.bootstrap, "ignore": instance.is_ignored,
         "resurrection_paused": false, "stemcell": stemcell(deployment),
     })
 }

@@ -55,6 +55,7 @@ fn place_all(
     find_or_create(model, &order.deployment);
     let mut taken = taken_addresses(model);
     let mut left = model.deployment(&order.deployment)?.instances.clone();
+    order.change.check(&left)?;
     let mut entered = Entered { revision: 0, instances: Vec::new(), obsolete: Vec::new() };
     for group in &manifest.groups {
         let (existing, others) = left.into_iter().partition(|instance| instance.group == group.name);
@@ -65,6 +66,9 @@ fn place_all(
         let placement = place::place(group, existing, network, &mut taken, || uuid::Uuid::new_v4().to_string())?;
         entered.instances.extend(placement.instances);
         entered.obsolete.extend(placement.obsolete);
+    }
+    if let Some(instance) = left.iter().find(|instance| instance.is_ignored) {
+        return Err(Error::ignored_deletion(&format!("instance group '{}'", instance.group)));
     }
     entered.obsolete.extend(left);
     let address = client_address(model, order, manifest, cloud, release)?;

@@ -3,7 +3,8 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::deploy::{Change, Order, Undrained, Whom};
 use crate::error::{Code, Error, Result};
 use crate::instance_actions::{self, Action};
 use crate::manifest;
-use crate::model::{Deployment, DesiredState, Revision};
+use crate::model::{Deployment, DesiredState, Instance, Revision};
 use crate::plan::Force;
 
 #[derive(Deserialize)]
@@ -32,6 +33,11 @@ pub(super) struct ActionQuery {
     hard: Option<bool>,
     ignore_unresponsive_agent: Option<bool>,
     skip_drain: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Ignore {
+    ignore: bool,
 }
 
 /// A converging request: its query, and the manifest if it brings one.
@@ -106,6 +112,30 @@ pub(super) async fn act(
     let director = app.clone();
     let id = app.tasks.submit(task, move |task| instance_actions::act(director, task, order)).await?;
     answer::see_task(&requester.host, id)
+}
+
+/// `*` is every instance of the group. A task that runs is not disturbed: it goes by what it found when it began.
+pub(super) async fn ignore(
+    State(app): State<App>,
+    Path((name, group, id)): Path<(String, String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    answer::require_json(&headers, &uri)?;
+    let wish: Ignore = answer::from_json(&body)?;
+    let change = |model: &mut crate::store::Model| {
+        let deployment = model.deployment_mut(&name)?;
+        let one = if id == "*" { None } else { Some(deployment.find(&group, &id)?.id.clone()) };
+        let is_meant =
+            |instance: &Instance| instance.group == group && one.as_ref().is_none_or(|id| instance.id == *id);
+        for instance in deployment.instances.iter_mut().filter(|instance| is_meant(instance)) {
+            instance.is_ignored = wish.ignore;
+        }
+        Ok(())
+    };
+    app.store.write(change).await?;
+    Ok(StatusCode::OK.into_response())
 }
 
 async fn change(app: &App, who: &Requester, deployment: &Deployment, whom: Whom, request: Request<'_>) -> Answer {

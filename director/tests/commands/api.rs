@@ -113,6 +113,10 @@ impl Api {
         self.send(Method::GET, path, Body::Empty).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: Body<'_>) -> Answer {
+        self.send(Method::PUT, path, body).await
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Body<'_>) -> Answer {
         self.send(Method::POST, path, body).await
     }
@@ -181,6 +185,15 @@ impl Api {
             None => request,
         }
     }
+}
+
+/// So that everything can be deleted. Fails where there is nothing to delete.
+pub(crate) fn unignore_all(lab: &Lab) {
+    let api = Api::of(lab);
+    let request = api.request(Method::PUT, "/deployments/lab/instance_groups/mysql/*/ignore");
+    let request = request.header(CONTENT_TYPE, "application/json").body(r#"{"ignore": false}"#);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _ = runtime.block_on(async { request.send().await });
 }
 
 async fn answer(request: RequestBuilder) -> Answer {

@@ -176,6 +176,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // Where a test fails that ignored an instance. A thread of its own, because the test may be one of tokio's.
+        std::thread::scope(|scope| scope.spawn(|| crate::api::unignore_all(self)).join()).unwrap_or_default();
         let _ = self.command("delete-deployment --force").stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -3,6 +3,7 @@
 
 mod configs;
 mod deploying;
+mod instances;
 
 use serde_json::Value;
 
@@ -18,4 +19,13 @@ async fn begin(lab: &Lab) -> Value {
 async fn deployed(lab: &Lab, api: &Api) -> Ended {
     api.post("/cloud_configs?name=default", Body::Yaml(&lab.cloud_config())).await.is_empty_with(201);
     api.wait(api.post("/deployments", Body::Yaml(&lab.manifest())).await).await.done()
+}
+
+/// The rows of `bosh instances`, the first AZ first.
+async fn instances(api: &Api) -> Vec<Value> {
+    let task = api.wait(api.get("/deployments/lab/instances?format=full").await).await.done();
+    assert_eq!(task.record["description"], "retrieve vm-stats");
+    let mut rows: Vec<Value> = task.result.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    rows.sort_by_key(|row| row["index"].as_u64());
+    rows
 }

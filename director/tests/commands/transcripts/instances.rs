@@ -1,0 +1,80 @@
+//! `ignore`, `unignore`.
+
+use serde_json::{Value, json};
+
+use super::{deployed, instances};
+use crate::api::{Api, Body, column};
+use crate::lab::Lab;
+
+const IGNORE: &str = "/deployments/lab/instance_groups/mysql/0/ignore";
+
+async fn events(api: &Api, query: &str) -> Value {
+    serde_json::from_slice(&api.get(&format!("/events?{query}")).await.bytes).unwrap()
+}
+
+fn text<'a>(row: &'a Value, field: &str) -> &'a str {
+    row[field].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn an_ignored_instance_is_left_alone_until_it_is_ignored_no_more() {
+    let lab = Lab::start();
+    let api = Api::of(&lab);
+    deployed(&lab, &api).await;
+    let before = instances(&api).await;
+    api.put(IGNORE, Body::Json(json!({"ignore": true}))).await.is_empty_with(200);
+    let rows = instances(&api).await;
+    assert_eq!((&rows[0]["ignore"], &rows[1]["ignore"]), (&json!(true), &json!(false)));
+
+    passes_it_over(&lab, &api).await;
+    refuses_to_touch_it(&api, &before[0]).await;
+    assert_eq!(instances(&api).await[0]["vm_cid"], before[0]["vm_cid"]);
+
+    api.put(IGNORE, Body::Json(json!({"ignore": false}))).await.is_empty_with(200);
+    let other = lab.manifest().replace("given: 5", "given: 6");
+    let task = api.wait(api.post("/deployments", Body::Yaml(&other)).await).await.done();
+    let changed = events(&api, &format!("task={}&object_type=instance", task.id)).await;
+    let slug = format!("mysql/{}", text(&before[0], "id"));
+    assert_eq!(column(&changed, "object_name"), [&slug, &slug], "only the change that it had missed is left");
+}
+
+async fn passes_it_over(lab: &Lab, api: &Api) {
+    let rows = instances(api).await;
+    let slug = format!("mysql/{}", text(&rows[1], "id"));
+    let other = lab.manifest().replace("given: 5", "given: 6");
+    let deploy = api.wait(api.post("/deployments", Body::Yaml(&other)).await).await.done();
+    let restart = api.wait(api.put("/deployments/lab/jobs/*?state=restart", Body::Yaml("")).await).await.done();
+    for (task, action) in [(deploy, "update"), (restart, "restart")] {
+        let changed = events(api, &format!("task={}&object_type=instance", task.id)).await;
+        assert_eq!(
+            (column(&changed, "object_name"), column(&changed, "action")),
+            (vec![slug.as_str(); 2], vec![action; 2])
+        );
+    }
+    let none = lab.manifest().replace("instances: 2", "instances: 0");
+    let shrunk = api.wait(api.post("/deployments", Body::Yaml(&none)).await).await;
+    assert_eq!(shrunk.error().0, 190_020);
+}
+
+async fn refuses_to_touch_it(api: &Api, instance: &Value) {
+    let id = text(instance, "id");
+    let sentence = format!("You are trying to change the state of the ignored instance 'mysql/{id}'.");
+    let isolated = format!("/deployments/lab/instance_groups/mysql/{id}/actions/recreate");
+    let isolated = api.wait(api.post(&isolated, Body::Empty).await).await;
+    let converging = api.put(&format!("/deployments/lab/jobs/mysql/{id}?state=stopped"), Body::Yaml("")).await;
+    let converging = api.wait(converging).await;
+    assert_eq!((isolated.error().0, converging.error().0), (190_020, 140_021));
+    assert!(isolated.error().1.starts_with(&sentence) && converging.error().1.starts_with(&sentence));
+    for path in ["/deployments/lab", "/deployments/lab?force=true"] {
+        let task = api.wait(api.delete(path).await).await;
+        let expected = "You are trying to delete deployment 'lab', which contains ignored instance(s). \
+            Operation not allowed.";
+        assert_eq!(task.error(), (190_021, expected));
+    }
+    let other = "/deployments/lab/instance_groups/mysql/9/ignore";
+    api.put(other, Body::Json(json!({"ignore": true}))).await.refusal(404, 70_001);
+    api.put("/deployments/lab/instance_groups/mysql/x/ignore", Body::Json(json!({"ignore": true})))
+        .await
+        .refusal(400, 70_002);
+    api.put(IGNORE, Body::Json(json!({"ignore": "yes"}))).await.is_empty_with(500);
+}
