@@ -12,6 +12,7 @@ use serde_yaml::Value;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::blob::Blobs;
 use crate::client_address::ClientAddresses;
 use crate::cloud_config::{self, CloudConfig};
 use crate::config::{Config, CpiKind};
@@ -37,6 +38,7 @@ pub(crate) struct Director {
     pub(crate) config: Config,
     pub(crate) release: Release,
     pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
     pub(crate) tasks: Tasks,
     pub(crate) events: Arc<Events>,
     pub(crate) locks: Locks,
@@ -74,6 +76,7 @@ impl Director {
         Ok(Self {
             release: release::read(&config.release)?,
             store: Store::open(&config.state)?,
+            blobs: Blobs::open(&config.state)?,
             tasks: match &faults {
                 Some(faults) => tasks.disturbed_by(faults.clone(), locks.clone()),
                 None => tasks,

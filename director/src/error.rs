@@ -25,8 +25,10 @@ pub(crate) enum Code {
     DeploymentNotFound = 70_000,
     InstanceNotFound = 70_001,
     InstanceInvalidIndex = 70_002,
+    InstanceVmMissing = 70_004,
     ErrandNotFound = 70_009,
     ContextIdInvalid = 70_010,
+    ResourceNotFound = 100_002,
     NoFreeAddress = 130_010,
     UnknownRelease = 140_002,
     UnknownVmType = 140_004,
@@ -134,6 +136,7 @@ impl Code {
             | Self::DeploymentNotFound
             | Self::InstanceNotFound
             | Self::ErrandNotFound
+            | Self::ResourceNotFound
             | Self::ConfigNotFound
             | Self::LinkNotFound => StatusCode::NOT_FOUND,
             Self::Generic => StatusCode::INTERNAL_SERVER_ERROR,
@@ -143,6 +146,7 @@ impl Code {
             | Self::ValidationMissingField
             | Self::ValidationInvalid
             | Self::InstanceInvalidIndex
+            | Self::InstanceVmMissing
             | Self::ContextIdInvalid
             | Self::NoFreeAddress
             | Self::UnknownRelease

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-pub(crate) use act::Kind;
+pub(crate) use act::{Kind, matches};
 
 /// Far more than a test needs.
 const FAULTS_LIMIT: usize = 1000;

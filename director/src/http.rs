@@ -12,6 +12,7 @@ mod info;
 mod instances;
 mod jobs;
 mod links;
+mod logs;
 mod requester;
 mod settings;
 mod simulation;
@@ -53,6 +54,8 @@ pub(crate) fn router(director: App) -> Router {
         .route("/deployments/{deployment}/jobs/{group}/{id}", get(jobs::get).put(jobs::change_instance))
         .route("/deployments/{deployment}/instance_groups/{group}/{id}/actions/{action}", post(jobs::act))
         .route("/deployments/{deployment}/instance_groups/{group}/{id}/ignore", put(jobs::ignore))
+        .route("/deployments/{deployment}/jobs/{group}/{id}/logs", get(logs::fetch))
+        .route("/resources/{id}", get(logs::download))
         .route("/tasks", get(tasks::list))
         .route("/tasks/cancel", post(tasks::cancel_many))
         .route("/tasks/{id}", get(tasks::get))

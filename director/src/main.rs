@@ -1,6 +1,7 @@
 //! `tandem-director`: a BOSH director for one machine, its client subcommands, and the supervisor of one VM.
 
 mod artifacts;
+mod blob;
 mod client;
 mod client_address;
 mod clock;
@@ -22,6 +23,7 @@ mod instance_actions;
 mod link;
 mod listener;
 mod lock;
+mod logs;
 mod manifest;
 mod model;
 mod place;

@@ -106,7 +106,7 @@ pub(super) fn fits(named: &str, happens: &str) -> bool {
 }
 
 /// `*` stands for any characters.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(name) = name.strip_prefix(start) else { return false };
     (0..=name.len()).filter_map(|at| name.get(at..)).any(|tail| matches(rest, tail))

@@ -118,6 +118,7 @@ fn act(kind: Kind) -> &'static str {
         | Kind::DeleteVm
         | Kind::DeleteOrphanDisks
         | Kind::OrphanDisk
+        | Kind::FetchLogs
         | Kind::CckScanAndFix
         | Kind::CleanupArtifacts => "other task",
     }

@@ -54,6 +54,7 @@ pub(crate) enum Kind {
     DeleteVm,
     DeleteOrphanDisks,
     OrphanDisk,
+    FetchLogs,
     CckScanAndFix,
     CleanupArtifacts,
 }
@@ -117,6 +118,7 @@ impl Kind {
             | Self::DeleteVm
             | Self::DeleteOrphanDisks
             | Self::OrphanDisk
+            | Self::FetchLogs
             | Self::CckScanAndFix
             | Self::CleanupArtifacts => false,
         }

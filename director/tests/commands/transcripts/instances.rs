@@ -1,9 +1,13 @@
-//! `ignore`, `unignore`.
+//! `ignore`, `unignore`, `logs`.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use super::{deployed, instances};
-use crate::api::{Api, Body, column};
+use crate::api::{Answer, Api, Body, column};
 use crate::lab::Lab;
 
 const IGNORE: &str = "/deployments/lab/instance_groups/mysql/0/ignore";
@@ -77,4 +81,71 @@ async fn refuses_to_touch_it(api: &Api, instance: &Value) {
         .await
         .refusal(400, 70_002);
     api.put(IGNORE, Body::Json(json!({"ignore": "yes"}))).await.is_empty_with(500);
+}
+
+#[tokio::test]
+async fn logs_are_fetched_as_a_blob() {
+    let lab = Lab::start();
+    let api = Api::of(&lab);
+    deployed(&lab, &api).await;
+    let rows = instances(&api).await;
+    for row in &rows {
+        let log = lab.directory().join("state/vms").join(text(row, "vm_cid")).join("sys/log/daemon/own.log");
+        std::fs::write(log, format!("of {}\n", row["index"])).unwrap();
+    }
+
+    let id = text(&rows[0], "id");
+    let one = logs(&api, &format!("/deployments/lab/jobs/mysql/{id}/logs?type=job")).await;
+    let agent = logs(&api, "/deployments/lab/jobs/mysql/0/logs?type=agent,system").await;
+    let filtered = logs(&api, "/deployments/lab/jobs/mysql/0/logs?type=job&filters=daemon/o*.log,none").await;
+    let all = logs(&api, "/deployments/lab/jobs/*/*/logs?type=job").await;
+
+    assert_eq!(unpacked(&one, "./daemon/own.log"), "of 0\n");
+    assert!(!names(&one).contains(&"./supervisor.log".to_owned()), "{:?}", names(&one));
+    assert_eq!(names(&agent), ["./", "./supervisor.log"]);
+    assert_eq!(names(&filtered), ["./", "./daemon/", "./daemon/own.log"]);
+    let mut archives: Vec<String> = rows.iter().map(|row| format!("./mysql.{}.tgz", text(row, "id"))).collect();
+    archives.sort();
+    let mut found = names(&all);
+    found.sort();
+    assert_eq!(found[1..], archives);
+    refuses_other_logs(&api).await;
+}
+
+async fn refuses_other_logs(api: &Api) {
+    for missing in ["7c7e4a6c-0000-4000-8000-000000000000", "..%2Fdirector.json"] {
+        api.get(&format!("/resources/{missing}")).await.refusal(404, 100_002);
+    }
+    api.get("/deployments/lab/jobs/mysql/9/logs?type=job").await.refusal(404, 70_001);
+    api.get("/deployments/lab/jobs/other/*/logs").await.refusal(404, 70_001);
+    api.get("/deployments/lab/jobs/mysql/0/logs?type=jobs").await.refusal(400, 40_002);
+    api.wait(api.put("/deployments/lab/jobs/mysql/0?state=detached", Body::Yaml("")).await).await.done();
+    let without_vm = api.wait(api.get("/deployments/lab/jobs/mysql/0/logs?type=job").await).await;
+    assert_eq!(without_vm.error().0, 70_004);
+}
+
+/// The task's result is the id of the blob.
+async fn logs(api: &Api, path: &str) -> Answer {
+    let task = api.wait(api.get(path).await).await.done();
+    assert_eq!((&task.record["description"], task.result.as_str()), (&json!("fetch logs"), ""));
+    let again = api.get(&format!("/tasks/{}", task.id)).await.json(200);
+    let blob = api.get(&format!("/resources/{}", text(&again, "result"))).await;
+    assert_eq!((blob.status, blob.header(CONTENT_TYPE)), (200, "application/x-gzip"));
+    blob
+}
+
+fn names(blob: &Answer) -> Vec<String> {
+    tar(&["--list", "--gzip"], blob).lines().map(str::to_owned).collect()
+}
+
+fn unpacked(blob: &Answer, name: &str) -> String {
+    tar(&["--extract", "--gzip", "--to-stdout", name], blob)
+}
+
+fn tar(arguments: &[&str], blob: &Answer) -> String {
+    let mut tar = Command::new("tar").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    tar.stdin.take().unwrap().write_all(&blob.bytes).unwrap();
+    let output = tar.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
 }
