@@ -45,6 +45,7 @@ pub(crate) enum Code {
     MissingParameter = 190_024,
     UnknownConfigs = 190_025,
     NotRunningAfterUpdate = 400_007,
+    InvalidResolutionFormat = 410_003,
     InvalidYaml = 440_001,
     ConfigInvalid = 440_010,
     ConfigInvalidYaml = 440_011,
@@ -164,6 +165,7 @@ impl Code {
             | Self::MissingParameter
             | Self::UnknownConfigs
             | Self::NotRunningAfterUpdate
+            | Self::InvalidResolutionFormat
             | Self::InvalidYaml
             | Self::ConfigInvalid
             | Self::ConfigInvalidYaml

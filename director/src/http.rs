@@ -13,6 +13,7 @@ mod instances;
 mod jobs;
 mod links;
 mod logs;
+mod problems;
 mod requester;
 mod settings;
 mod simulation;
@@ -55,6 +56,8 @@ pub(crate) fn router(director: App) -> Router {
         .route("/deployments/{deployment}/instance_groups/{group}/{id}/actions/{action}", post(jobs::act))
         .route("/deployments/{deployment}/instance_groups/{group}/{id}/ignore", put(jobs::ignore))
         .route("/deployments/{deployment}/jobs/{group}/{id}/logs", get(logs::fetch))
+        .route("/deployments/{deployment}/scans", post(problems::scan))
+        .route("/deployments/{deployment}/problems", get(problems::list).put(problems::resolve))
         .route("/resources/{id}", get(logs::download))
         .route("/tasks", get(tasks::list))
         .route("/tasks/cancel", post(tasks::cancel_many))

@@ -28,6 +28,7 @@ mod manifest;
 mod model;
 mod place;
 mod plan;
+mod problem;
 mod release;
 mod render;
 mod resurrect;

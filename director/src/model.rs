@@ -24,6 +24,28 @@ pub(crate) struct Deployment {
     pub(crate) client_address: Option<ClientAddress>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) links: Vec<Link>,
+    /// What the last cloud check found and nobody has mended yet.
+    #[serde(default)]
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Something that is wrong with an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    pub(crate) id: u64,
+    #[serde(rename = "type")]
+    pub(crate) kind: ProblemKind,
+    /// The instance's id.
+    pub(crate) instance: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ProblemKind {
+    /// There should be a VM and is none.
+    MissingVm,
+    /// There is one, and nobody answers there.
+    UnresponsiveAgent,
 }
 
 /// A manifest as it was uploaded, and the cloud config that it was deployed with.

@@ -270,6 +270,10 @@ pub(crate) async fn delete_vm(subject: Subject<'_>, instance: &Instance) -> Resu
     let Some(vm) = &instance.vm else { return Ok(()) };
     let deletion = async { Ok(subject.director.cpi.delete_vm(&vm.cid).await?) };
     subject.telling(Deed::new("delete", "vm", &vm.cid), instance, deletion).await?;
+    forget_vm(subject, instance).await
+}
+
+pub(crate) async fn forget_vm(subject: Subject<'_>, instance: &Instance) -> Result<()> {
     change(subject, &instance.id, |instance| instance.vm = None).await
 }
 

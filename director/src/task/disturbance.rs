@@ -119,6 +119,8 @@ fn act(kind: Kind) -> &'static str {
         | Kind::DeleteOrphanDisks
         | Kind::OrphanDisk
         | Kind::FetchLogs
+        | Kind::CckScan
+        | Kind::CckApply
         | Kind::CckScanAndFix
         | Kind::CleanupArtifacts => "other task",
     }

@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     DeleteOrphanDisks,
     OrphanDisk,
     FetchLogs,
+    CckScan,
+    CckApply,
     CckScanAndFix,
     CleanupArtifacts,
 }
@@ -119,6 +121,8 @@ impl Kind {
             | Self::DeleteOrphanDisks
             | Self::OrphanDisk
             | Self::FetchLogs
+            | Self::CckScan
+            | Self::CckApply
             | Self::CckScanAndFix
             | Self::CleanupArtifacts => false,
         }

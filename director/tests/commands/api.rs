@@ -86,6 +86,12 @@ impl Ended {
         let error = &self.events.last().unwrap()["error"];
         (error["code"].as_u64().unwrap(), error["message"].as_str().unwrap())
     }
+
+    /// `STAGE: TASK` of everything that was finished.
+    pub(crate) fn finished(&self) -> Vec<String> {
+        let finished = self.events.iter().filter(|event| event["state"] == "finished");
+        finished.map(|event| format!("{}: {}", event["stage"], event["task"]).replace('"', "")).collect()
+    }
 }
 
 impl Api {

@@ -121,6 +121,24 @@ impl Lab {
         self.process = serve(self.dir.path());
     }
 
+    /// A VM whose supervisor is gone does not answer any more.
+    pub(crate) fn kill_supervisor(&self, cid: &str) {
+        let root = self.dir.path().join("state/vms").join(cid);
+        let is_it = |pid: &str| {
+            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.starts_with(PROGRAM) && arguments.contains(root.to_str().unwrap())
+        };
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let names = processes.filter_map(|process| process.unwrap().file_name().into_string().ok());
+        let pids: Vec<String> = names.filter(|name| name.parse::<u32>().is_ok() && is_it(name)).collect();
+        assert_eq!(pids.len(), 1, "{pids:?}");
+        assert!(Command::new("kill").args(["-9", &pids[0]]).status().unwrap().success());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_it(&pids[0]) {
+            assert!(Instant::now() < deadline, "{} lives", pids[0]);
+        }
+    }
+
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments.split(' ')).current_dir(self.dir.path());

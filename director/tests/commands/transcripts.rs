@@ -1,13 +1,14 @@
 //! What each command of the `bosh` CLI sends, call by call as it was recorded, and what the director must answer: status,
 //! headers, the shape of the body, and the state afterwards.
 
+mod cloud_check;
 mod configs;
 mod deploying;
 mod instances;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::api::{Api, Body, Ended};
+use crate::api::{Answer, Api, Body, Ended};
 use crate::lab::Lab;
 
 /// Every command begins with this, and expects an answer without credentials.
@@ -28,4 +29,9 @@ async fn instances(api: &Api) -> Vec<Value> {
     let mut rows: Vec<Value> = task.result.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     rows.sort_by_key(|row| row["index"].as_u64());
     rows
+}
+
+/// `bosh update-resurrection`.
+async fn pause_resurrection(api: &Api, is_paused: bool) -> Answer {
+    api.put("/resurrection", Body::Json(json!({"resurrection_paused": is_paused}))).await
 }

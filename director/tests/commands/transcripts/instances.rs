@@ -55,6 +55,8 @@ async fn passes_it_over(lab: &Lab, api: &Api) {
             (vec![slug.as_str(); 2], vec![action; 2])
         );
     }
+    let scan = api.wait(api.post("/deployments/lab/scans", Body::Empty).await).await.done();
+    assert_eq!(scan.finished()[1], "Scanning 2 VMs: 1 OK, 0 unresponsive, 0 missing, 0 unbound, 1 ignored");
     let none = lab.manifest().replace("instances: 2", "instances: 0");
     let shrunk = api.wait(api.post("/deployments", Body::Yaml(&none)).await).await;
     assert_eq!(shrunk.error().0, 190_020);
