@@ -1,4 +1,5 @@
-//! Tasks about what deployments leave behind or lose: orphaned disks, and VMs deleted by their CID.
+//! Tasks about what deployments leave behind or lose: orphaned disks, also when they come back, and VMs deleted by their
+//! CID.
 
 use std::sync::Arc;
 
@@ -8,8 +9,17 @@ use crate::clock;
 use crate::director::Director;
 use crate::error::{Code, Error, Result};
 use crate::event::Deed;
-use crate::model::Instance;
+use crate::model::{Deployment, DesiredState, Instance};
 use crate::task::Running;
+
+/// Which disk an instance is to have from now on.
+pub(crate) struct Attachment {
+    pub(crate) deployment: String,
+    pub(crate) group: String,
+    /// The instance's id.
+    pub(crate) instance: String,
+    pub(crate) cid: String,
+}
 
 pub(crate) async fn delete_orphan_disk(director: Arc<Director>, task: Running, cid: String) -> Result<String> {
     let stage = task.stage("Deleting orphaned disks", &[], Some(1));
@@ -24,6 +34,16 @@ pub(crate) async fn orphan_disk(director: Arc<Director>, task: Running, cid: Str
         director.events.around(task.actor(), Deed::new("orphan", "disk", &cid), take_disk(&director, &task, &cid));
     stage.step(&cid, taking).await?;
     Ok(format!("disk {cid} orphaned"))
+}
+
+/// `attach-disk`: the instance's next VM has this orphan, and the disk that it had becomes one.
+pub(crate) async fn attach_disk(director: Arc<Director>, task: Running, wish: Attachment) -> Result<String> {
+    let _lock = director.locks.acquire(&wish.deployment, &task).await?;
+    let Attachment { deployment, group, instance, cid } = &wish;
+    let stage = task.stage("Attach disk", &[], Some(1));
+    let deed = Deed::new("attach", "disk", cid).of(deployment).on(format!("{group}/{instance}"));
+    stage.step(cid, director.events.around(task.actor(), deed, give_disk(&director, &wish))).await?;
+    Ok(format!("attached disk '{cid}' to '{group}/{instance}' in deployment '{deployment}'"))
 }
 
 /// `clean-up`: this director has nothing else that could be cleaned up.
@@ -48,6 +68,7 @@ pub(crate) async fn delete_vm(director: Arc<Director>, task: Running, cid: Strin
 }
 
 async fn delete_disk(director: &Director, task: &Running, cid: &str) -> Result<()> {
+    let _orphans = director.orphans.lock().await;
     if !director.store.read().shared.orphan_disks.iter().any(|orphan| orphan.disk.cid == cid) {
         task.warning(&format!("Disk {cid} does not exist. Deletion is skipped"));
         return Ok(());
@@ -86,6 +107,50 @@ async fn take_disk(director: &Director, task: &Running, cid: &str) -> Result<()>
         Ok(())
     };
     director.store.write(orphan).await
+}
+
+/// In two changes: a crash between them leaves a disk that is on the list of orphans and attached, which is put right at
+/// the next start, and never one that nobody knows.
+async fn give_disk(director: &Director, wish: &Attachment) -> Result<()> {
+    let _orphans = director.orphans.lock().await;
+    let now = clock::spaced(OffsetDateTime::now_utc());
+    let attach = |model: &mut crate::store::Model| {
+        let instance = may_change_disk(model.deployment(&wish.deployment)?, wish)?.clone();
+        if instance.disk.as_ref().is_some_and(|disk| disk.cid == wish.cid) {
+            return Ok(());
+        }
+        let orphan = model.shared.orphan_disks.iter().find(|orphan| orphan.disk.cid == wish.cid);
+        let missing = || Error::new(Code::DiskMissing, format!("There is no orphaned disk '{}'", wish.cid));
+        let disk = orphan.ok_or_else(missing)?.disk.clone();
+        model.orphan_disk(&wish.deployment, &instance, now);
+        if let Some(instance) = model.deployment_mut(&wish.deployment)?.instance_mut(&wish.instance) {
+            instance.disk = Some(disk);
+        }
+        Ok(())
+    };
+    director.store.write(attach).await?;
+    let forget = |model: &mut crate::store::Model| {
+        model.shared_mut().orphan_disks.retain(|orphan| orphan.disk.cid != wish.cid);
+        Ok(())
+    };
+    director.store.write(forget).await
+}
+
+/// BOSH also takes an instance with a stopped VM; here a VM keeps the disk that it was made with.
+fn may_change_disk<'a>(deployment: &'a Deployment, wish: &Attachment) -> Result<&'a Instance> {
+    let place = format!("Instance '{}/{}' in deployment '{}'", wish.group, wish.instance, wish.deployment);
+    let refused = |why: &str| Err(Error::new(Code::AttachDiskInvalidInstanceState, format!("{place} {why}")));
+    let found = deployment.instance(&wish.instance).filter(|instance| instance.group == wish.group);
+    match found {
+        None => Err(Error::new(Code::AttachDiskUnknownInstance, format!("{place} was not found"))),
+        Some(instance) if instance.is_ignored => {
+            refused("is in 'ignore' state. Attaching disks to ignored instances is not allowed.")
+        }
+        Some(instance) if instance.state == DesiredState::Started || instance.vm.is_some() => {
+            refused("must be in 'bosh stopped' state: `stop --hard` first")
+        }
+        Some(instance) => Ok(instance),
+    }
 }
 
 async fn end_vm(director: &Director, task: &Running, cid: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_yaml::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::blob::Blobs;
@@ -46,6 +46,8 @@ pub(crate) struct Director {
     pub(crate) variables: Variables,
     pub(crate) client_addresses: ClientAddresses,
     pub(crate) requests: Requests,
+    /// Held by whoever deletes an orphaned disk or gives it to an instance, so that nobody is given one that is going.
+    pub(crate) orphans: Mutex<()>,
     /// What is to go wrong; none where nothing is simulated.
     pub(crate) faults: Option<Arc<Faults>>,
     /// Locked as long as this director lives: two directors would remove each other's VMs.
@@ -94,6 +96,7 @@ impl Director {
                 None => ClientAddresses::default(),
             },
             faults,
+            orphans: Mutex::new(()),
             requests: Requests { running: TaskTracker::new(), places: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)) },
             _state: state,
             config,

@@ -44,6 +44,7 @@ pub(crate) enum Code {
     IgnoredInstancesDeletion = 190_021,
     MissingParameter = 190_024,
     UnknownConfigs = 190_025,
+    DiskMissing = 390_002,
     NotRunningAfterUpdate = 400_007,
     InvalidResolutionFormat = 410_003,
     InvalidYaml = 440_001,
@@ -52,6 +53,8 @@ pub(crate) enum Code {
     ConfigNotFound = 440_012,
     AgentTimeout = 450_002,
     ErrandOnStoppedInstance = 510_000,
+    AttachDiskUnknownInstance = 520_001,
+    AttachDiskInvalidInstanceState = 520_003,
     VariableInvalid = 540_005,
     Unauthorized = 600_000,
     LinkNotFound = 810_000,
@@ -164,6 +167,7 @@ impl Code {
             | Self::IgnoredInstancesDeletion
             | Self::MissingParameter
             | Self::UnknownConfigs
+            | Self::DiskMissing
             | Self::NotRunningAfterUpdate
             | Self::InvalidResolutionFormat
             | Self::InvalidYaml
@@ -171,6 +175,8 @@ impl Code {
             | Self::ConfigInvalidYaml
             | Self::AgentTimeout
             | Self::ErrandOnStoppedInstance
+            | Self::AttachDiskUnknownInstance
+            | Self::AttachDiskInvalidInstanceState
             | Self::VariableInvalid
             | Self::LinkInvalidPayload
             | Self::LinkProviderNotFound

@@ -68,6 +68,7 @@ pub(crate) fn router(director: App) -> Router {
         .route("/disks", get(disks::list))
         .route("/orphan_disks", get(disks::list))
         .route("/disks/{cid}", delete(disks::delete))
+        .route("/disks/{cid}/attachments", put(disks::attach))
         .route("/cleanup", post(disks::clean_up))
         .route("/cloud_configs", get(configs::list_cloud).post(configs::update_cloud))
         .route("/cloud_configs/diff", post(diff::cloud_config))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::answer::{self, Answer, Query};
 use super::requester::Requester;
-use crate::artifacts;
+use crate::artifacts::{self, Attachment};
 use crate::task::record::Kind;
 
 #[derive(Deserialize)]
@@ -56,6 +56,30 @@ pub(super) async fn delete(
     let order = requester.order(Kind::DeleteOrphanDisks, "delete orphan disks", None);
     let director = app.clone();
     let id = app.tasks.submit(order, move |task| artifacts::delete_orphan_disk(director, task, cid)).await?;
+    answer::see_task(&requester.host, id)
+}
+
+#[derive(Deserialize)]
+pub(super) struct AttachQuery {
+    deployment: String,
+    job: String,
+    instance_id: String,
+}
+
+/// How an orphan, or a disk that somebody restored, comes back to an instance.
+pub(super) async fn attach(
+    State(app): State<App>,
+    requester: Requester,
+    Path(cid): Path<String>,
+    Query(query): Query<AttachQuery>,
+) -> Answer {
+    let AttachQuery { deployment, job, instance_id } = query;
+    app.store.deployment(&deployment)?;
+    let description = format!("attach disk '{cid}' to '{job}/{instance_id}'");
+    let order = requester.order(Kind::AttachDisk, description, Some(&deployment));
+    let wish = Attachment { deployment, group: job, instance: instance_id, cid };
+    let director = app.clone();
+    let id = app.tasks.submit(order, move |task| artifacts::attach_disk(director, task, wish)).await?;
     answer::see_task(&requester.host, id)
 }
 

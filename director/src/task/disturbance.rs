@@ -118,6 +118,7 @@ fn act(kind: Kind) -> &'static str {
         | Kind::DeleteVm
         | Kind::DeleteOrphanDisks
         | Kind::OrphanDisk
+        | Kind::AttachDisk
         | Kind::FetchLogs
         | Kind::CckScan
         | Kind::CckApply

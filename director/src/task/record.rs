@@ -54,6 +54,7 @@ pub(crate) enum Kind {
     DeleteVm,
     DeleteOrphanDisks,
     OrphanDisk,
+    AttachDisk,
     FetchLogs,
     CckScan,
     CckApply,
@@ -111,7 +112,7 @@ impl Kind {
     /// `verbose=1`, the default of a list, shows only these (tasks_controller.rb).
     fn is_listed_by_default(self) -> bool {
         match self {
-            Self::UpdateDeployment | Self::DeleteDeployment | Self::RunErrand => true,
+            Self::UpdateDeployment | Self::DeleteDeployment | Self::RunErrand | Self::AttachDisk => true,
             Self::Vms
             | Self::StartInstance
             | Self::StopInstance

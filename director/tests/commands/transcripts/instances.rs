@@ -1,4 +1,4 @@
-//! `ignore`, `unignore`, `logs`.
+//! `ignore`, `unignore`, `logs`, `orphan-disk`, `attach-disk`.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use super::{deployed, instances};
+use super::{deployed, instances, pause_resurrection};
 use crate::api::{Answer, Api, Body, column};
 use crate::lab::Lab;
 
@@ -150,4 +150,49 @@ fn tar(arguments: &[&str], blob: &Answer) -> String {
     let output = tar.wait_with_output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn an_orphaned_disk_comes_back_to_its_instance_with_what_is_on_it() {
+    let lab = Lab::start();
+    let api = Api::of(&lab);
+    deployed(&lab, &api).await;
+    let before = instances(&api).await;
+    let (id, disk) = (text(&before[1], "id"), text(&before[1], "disk_cid"));
+    std::fs::write(lab.directory().join("state/disks").join(disk).join("own"), "kept").unwrap();
+    let attach = |disk: &str, id: &str| format!("/disks/{disk}/attachments?deployment=lab&job=mysql&instance_id={id}");
+    pause_resurrection(&api, true).await.is_empty_with(200);
+
+    let running = api.wait(api.put(&attach(disk, id), Body::Empty).await).await;
+    assert_eq!(running.error().0, 520_003);
+    api.wait(api.put(&format!("/deployments/lab/jobs/mysql/{id}?state=detached"), Body::Yaml("")).await).await.done();
+    api.wait(api.delete(&format!("/disks/{disk}?orphan=true")).await).await.done();
+    api.wait(api.put(&format!("/deployments/lab/jobs/mysql/{id}?state=started"), Body::Yaml("")).await).await.done();
+    let new = text(&instances(&api).await[1], "disk_cid").to_owned();
+    assert_ne!(new, disk);
+    api.wait(api.put(&format!("/deployments/lab/jobs/mysql/{id}?state=detached"), Body::Yaml("")).await).await.done();
+
+    let task = api.wait(api.put(&attach(disk, id), Body::Empty).await).await.done();
+
+    assert_eq!(task.record["description"], format!("attach disk '{disk}' to 'mysql/{id}'"));
+    assert_eq!(task.record["result"], format!("attached disk '{disk}' to 'mysql/{id}' in deployment 'lab'"));
+    assert_eq!(
+        column(&api.get("/disks").await.json(200), "disk_cid"),
+        [new.as_str()],
+        "the one that it had is an orphan"
+    );
+    assert_eq!(column(&events(&api, "action=attach").await, "object_name"), [disk; 4]);
+    api.wait(api.put(&format!("/deployments/lab/jobs/mysql/{id}?state=started"), Body::Yaml("")).await).await.done();
+    let after = instances(&api).await;
+    assert_eq!(text(&after[1], "disk_cid"), disk);
+    let store = lab.directory().join("state/vms").join(text(&after[1], "vm_cid")).join("store/own");
+    assert_eq!(std::fs::read_to_string(store).unwrap(), "kept");
+    refuses_other_disks(&api, &attach("disk-none", id), &attach(disk, "nobody")).await;
+}
+
+async fn refuses_other_disks(api: &Api, no_disk: &str, nobody: &str) {
+    assert_eq!(api.wait(api.put(nobody, Body::Empty).await).await.error().0, 520_001);
+    api.put(&nobody.replace("=lab", "=other"), Body::Empty).await.refusal(404, 70_000);
+    api.wait(api.put("/deployments/lab/jobs/mysql/1?state=detached", Body::Yaml("")).await).await.done();
+    assert_eq!(api.wait(api.put(no_disk, Body::Empty).await).await.error().0, 390_002);
 }
