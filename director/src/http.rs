@@ -12,6 +12,7 @@ mod info;
 mod instances;
 mod jobs;
 mod links;
+mod listings;
 mod logs;
 mod problems;
 mod requester;
@@ -59,6 +60,11 @@ pub(crate) fn router(director: App) -> Router {
         .route("/deployments/{deployment}/scans", post(problems::scan))
         .route("/deployments/{deployment}/problems", get(problems::list).put(problems::resolve))
         .route("/resources/{id}", get(logs::download))
+        .route("/deployments/{deployment}/snapshots", get(listings::snapshots))
+        .route("/deployments/{deployment}/ssh", post(listings::refuse_ssh))
+        .route("/releases", get(listings::releases))
+        .route("/stemcells", get(listings::stemcells))
+        .route("/orphaned_vms", get(listings::orphaned_vms))
         .route("/tasks", get(tasks::list))
         .route("/tasks/cancel", post(tasks::cancel_many))
         .route("/tasks/{id}", get(tasks::get))

@@ -1,4 +1,4 @@
-//! `deploy`, `manifest`, `deployments`, `events`, `delete-deployment`.
+//! `deploy`, `manifest`, `deployments`, `events`, `releases`, `stemcells`, `delete-deployment`.
 
 use serde_json::{Value, json};
 
@@ -75,6 +75,23 @@ async fn lists_what_there_is(api: &Api) {
     assert_eq!(keys(&whole[0]), ["cloud_config", "locked", "name", "releases", "stemcells", "teams"]);
     let short = "/deployments?exclude_configs=true&exclude_releases=true&exclude_stemcells=true&exclude_lock=true";
     assert_eq!(api.get(short).await.json(200), json!([{"name": "lab", "teams": []}]));
+
+    let releases = api.get("/releases").await.json(200);
+    assert_eq!((releases[0]["name"].as_str(), keys(&releases[0])), (Some("lab"), vec!["name", "release_versions"]));
+    let version = &releases[0]["release_versions"][0];
+    assert_eq!((&version["version"], &version["currently_deployed"]), (&json!("1.0.0"), &json!(true)));
+    assert_eq!(version["job_names"], json!(["daemon", "hello", "fails", "slow"]));
+    let stemcells = api.get("/stemcells").await.json(200);
+    assert_eq!(
+        (&stemcells[0]["operating_system"], &stemcells[0]["version"]),
+        (&json!("ubuntu-jammy"), &json!("1.930"))
+    );
+    assert_eq!(stemcells[0]["deployments"], json!([{"name": "lab"}]));
+    for nothing in ["/orphaned_vms", "/deployments/lab/snapshots"] {
+        assert_eq!(api.get(nothing).await.json(200), json!([]), "{nothing}");
+    }
+    let ssh = api.post("/deployments/lab/ssh", Body::Json(json!({"command": "setup"}))).await;
+    assert!(ssh.refusal(400, 40_002).starts_with("There is no SSH here"));
 }
 
 async fn tells_of_the_deploy(api: &Api, task: u64) {
