@@ -19,6 +19,12 @@ pub(crate) struct Config {
     /// The release's documents.
     pub(crate) documents: PathBuf,
     pub(crate) users: Vec<User>,
+    /// How they show who they are.
+    #[serde(default)]
+    pub(crate) authentication: Authentication,
+    /// Of a UAA's tokens.
+    #[serde(default = "an_hour")]
+    pub(crate) token_lifetime_in_seconds: u32,
     /// Whether a VM that is gone is made again; `PUT /resurrection` pauses it while this is true.
     #[serde(default = "yes")]
     pub(crate) resurrection: bool,
@@ -36,12 +42,34 @@ pub(crate) enum CpiKind {
     Simulated,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Authentication {
+    /// With every request.
+    #[default]
+    Basic,
+    /// Once, to the UAA that this director then is too, for a token.
+    Uaa,
+}
+
 /// Somebody who may use the director. No `Debug`: it would print the password.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) password: String,
+    /// What he may do, in the words of BOSH; with a UAA only.
+    #[serde(default = "administrator")]
+    pub(crate) scopes: Vec<String>,
+}
+
+/// Everything.
+pub(crate) fn administrator() -> Vec<String> {
+    vec!["bosh.admin".to_owned()]
+}
+
+fn an_hour() -> u32 {
+    3600
 }
 
 fn yes() -> bool {
@@ -68,6 +96,12 @@ fn parse(text: &str) -> Result<Config> {
     for user in &config.users {
         ensure!(!user.name.is_empty() && !user.name.contains(':'), "users: a name is not empty and has no colon");
         ensure!(!user.password.is_empty(), "users: the password of '{}' is empty", user.name);
+        let has_scopes = user.scopes != administrator();
+        ensure!(
+            !has_scopes || config.authentication == Authentication::Uaa,
+            "users: '{}' has scopes, which need `authentication: uaa`",
+            user.name
+        );
     }
     Ok(config)
 }
@@ -85,6 +119,8 @@ mod tests {
             ("", "users: []", "at least one user"),
             ("", "users: [{name: admin, password: ''}]", "the password of 'admin' is empty"),
             ("", "users: [{name: 'a:b', password: x}]", "has no colon"),
+            ("", "users: [{name: a, password: x, scopes: [bosh.read]}]", "'a' has scopes, which need"),
+            ("", "users: [{name: a, password: x}]\nauthentication: ldap", "unknown variant `ldap`"),
             ("", "", "missing field `users`"),
             ("", "listen: 9", "duplicate"),
         ];

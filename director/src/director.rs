@@ -26,6 +26,7 @@ use crate::model::{Instance, OrphanDisk, Revision, StoredConfig};
 use crate::release::{self, Release};
 use crate::store::{Model, Store};
 use crate::task::Tasks;
+use crate::token::Tokens;
 use crate::variables::{self, Variables};
 
 /// How many VMs of one task are made, asked or ended at the same time.
@@ -40,6 +41,7 @@ pub(crate) struct Director {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
     pub(crate) tasks: Tasks,
+    pub(crate) tokens: Tokens,
     pub(crate) events: Arc<Events>,
     pub(crate) locks: Locks,
     pub(crate) cpi: Cpi,
@@ -83,6 +85,7 @@ impl Director {
                 Some(faults) => tasks.disturbed_by(faults.clone(), locks.clone()),
                 None => tasks,
             },
+            tokens: Tokens::new(rand::random()),
             events,
             locks,
             cpi: match &faults {

@@ -19,6 +19,7 @@ mod requester;
 mod settings;
 mod simulation;
 mod tasks;
+mod uaa;
 mod variables;
 
 use std::sync::Arc;
@@ -92,6 +93,7 @@ pub(crate) fn router(director: App) -> Router {
     let named = named.layer(from_fn_with_state(director.clone(), requester::authenticate));
     Router::new()
         .route("/info", get(info::get))
+        .route("/oauth/token", post(uaa::give_token))
         .merge(named)
         .fallback(answer::no_endpoint)
         .method_not_allowed_fallback(answer::no_endpoint)

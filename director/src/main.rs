@@ -36,6 +36,7 @@ mod serve;
 mod store;
 mod task;
 mod tls;
+mod token;
 mod variables;
 mod vitals;
 mod vm;

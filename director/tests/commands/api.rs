@@ -141,6 +141,12 @@ impl Api {
         .await
     }
 
+    /// A form, as it is sent to a UAA.
+    pub(crate) async fn form(&self, path: &str, form: &str) -> Answer {
+        let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        answer(request.body(form.to_owned())).await
+    }
+
     /// WAIT: follow the redirect, then ask for the state and for the events that are new, until it has ended.
     pub(crate) async fn wait(&self, redirect: Answer) -> Ended {
         assert_eq!(redirect.status, 302, "{}", redirect.text());

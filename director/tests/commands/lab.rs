@@ -73,6 +73,11 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn start() -> Self {
+        Self::configured("users: [{name: admin, password: secret}]")
+    }
+
+    /// With these lines in its `director.yml`.
+    pub(crate) fn configured(lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let claim = |block: u8| Some((block, TcpListener::bind((Ipv4Addr::new(127, 97, block, 254), 28199)).ok()?));
         let (block, claim) = (1..=250).find_map(claim).expect("a free block of addresses");
@@ -93,7 +98,7 @@ impl Lab {
         file("cloud.yml", &CLOUD.replace("BLOCK", &block.to_string()));
         file("manifest.yml", MANIFEST);
         let paths = "state: state\nrelease: release.yml\nprograms: bin\ndocuments: .";
-        file("director.yml", &format!("{paths}\nlisten: {listen}\nusers: [{{name: admin, password: secret}}]\n"));
+        file("director.yml", &format!("{paths}\nlisten: {listen}\n{lines}\n"));
         let process = serve(dir.path());
         Self { dir, url: format!("https://{listen}"), process, block, _claim: claim }
     }
