@@ -2,22 +2,27 @@
 //! [`Error`]: only `Lost` leaves it open whether the director carried the request out.
 //!
 //! Redirects are never followed: a director answers a `POST` with a 302 to its task, and a client that follows it may
-//! send the `POST` again. Only `GET`s are repeated.
+//! send the `POST` again. Only `GET`s are repeated, and what the director refused because of its authorization.
 
+mod access;
 mod deployments;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod links;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
-use agent::config::Secret;
 use std::time::Duration;
 
 use anyhow::Context;
-use reqwest::header::LOCATION;
+use reqwest::header::{AUTHORIZATION, LOCATION};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config;
+use access::{Access, Denied};
 
 pub(crate) use deployments::Instance;
 pub(crate) use tasks::{ErrandResult, Task};
@@ -44,12 +49,11 @@ impl std::fmt::Display for TaskId {
 }
 
 /// A client of one director.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Director {
     http: reqwest::Client,
     url: String,
-    client: String,
-    client_secret: Secret,
+    access: Access,
 }
 
 /// Why the director did not do what it was asked.
@@ -61,6 +65,13 @@ pub(crate) enum Error {
         act: &'static str,
         #[source]
         cause: reqwest::Error,
+    },
+    /// There is nothing to authorize the request with, so it was not sent: nothing was carried out.
+    #[error("cannot {act}: there is no authorization for it")]
+    Denied {
+        act: &'static str,
+        #[source]
+        cause: Denied,
     },
     /// The request may have been carried out.
     #[error("cannot {act}: the director's answer was lost")]
@@ -81,7 +92,7 @@ impl Error {
     /// Nothing was carried out, for certain.
     pub(crate) fn is_certain(&self) -> bool {
         match self {
-            Error::Unreachable { .. } => true,
+            Error::Unreachable { .. } | Error::Denied { .. } => true,
             // 5xx comes from a proxy or a crash half-way; 4xx from a director that looked and declined.
             Error::Refused { status, .. } => status.is_client_error(),
             Error::Lost { .. } | Error::Garbled { .. } => false,
@@ -94,8 +105,14 @@ impl Error {
             Error::Refused { status, .. } => {
                 status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 408 | 429)
             }
-            Error::Unreachable { .. } | Error::Lost { .. } | Error::Garbled { .. } => false,
+            Error::Unreachable { .. } | Error::Denied { .. } | Error::Lost { .. } | Error::Garbled { .. } => false,
         }
+    }
+
+    /// The director does not take the authorization. A refusal of an act to somebody whom it knows has the status of this one,
+    /// and a code.
+    fn is_of_authorization(&self) -> bool {
+        matches!(self, Error::Refused { status: StatusCode::UNAUTHORIZED, code: 0, .. })
     }
 }
 
@@ -118,22 +135,14 @@ pub(crate) struct Info {
 impl Director {
     /// A client of the director of the configuration.
     pub(crate) fn new(config: &config::Director) -> anyhow::Result<Director> {
-        let ca = Certificate::from_pem_bundle(config.ca.as_bytes()).context("read property `director.ca`")?;
-        anyhow::ensure!(!ca.is_empty(), "property `director.ca` holds no certificate in PEM form");
-        let http = reqwest::Client::builder()
-            .tls_certs_only(ca)
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(4)
-            .tcp_nodelay(true)
-            .build()
-            .context("prepare the client of the director")?;
+        let http = client(&config.ca, "director.ca")?;
+        let uaa = match &config.uaa_ca {
+            Some(ca) => client(ca, "director.uaa_ca")?,
+            None => http.clone(),
+        };
         let url = config.url.trim_end_matches('/').to_owned();
-        Ok(Director { http, url, client: config.client.clone(), client_secret: config.client_secret.clone() })
+        let access = Access::new(http.clone(), uaa, &url, config);
+        Ok(Director { http, url, access })
     }
 
     /// Who is there?
@@ -142,9 +151,7 @@ impl Director {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}{path}", self.url))
-            .basic_auth(&self.client, Some(self.client_secret.reveal()))
+        self.http.request(method, format!("{}{path}", self.url))
     }
 
     /// One document.
@@ -154,10 +161,7 @@ impl Director {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, Error> {
-        let response = self.get_response(act, path, query).await?;
-        // Nearly every answer of a director claims to be text/html: look at the content only.
-        let body = whole(act, response).await?;
-        serde_json::from_slice(&body).map_err(|cause| Error::Garbled { act, why: cause.to_string() })
+        document(act, self.get_response(act, path, query).await?).await
     }
 
     async fn get_response(&self, act: &'static str, path: &str, query: &[(&str, &str)]) -> Result<Response, Error> {
@@ -173,13 +177,13 @@ impl Director {
     }
 
     async fn get_once(&self, act: &'static str, path: &str, query: &[(&str, &str)]) -> Result<Response, Error> {
-        let response = send(act, self.request(Method::GET, path).query(query)).await?;
+        let response = self.send(act, self.request(Method::GET, path).query(query)).await?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(act, response).await) }
     }
 
     /// Send once what makes a task; the answer is the task's number.
     async fn submit(&self, act: &'static str, context: &str, request: RequestBuilder) -> Result<TaskId, Error> {
-        let response = send(act, request.header(CONTEXT_HEADER, context)).await?;
+        let response = self.send(act, request.header(CONTEXT_HEADER, context)).await?;
         if !response.status().is_redirection() {
             return Err(refusal(act, response).await);
         }
@@ -187,6 +191,42 @@ impl Director {
         let number = location.rsplit('/').next().and_then(|number| number.parse().ok());
         number.map(TaskId).ok_or_else(|| Error::Garbled { act, why: format!("no task in Location `{location}`") })
     }
+
+    /// Send with authorization; a second time only where the director did not take the first one, so that nothing was carried
+    /// out, and there is another one to be had.
+    async fn send(&self, act: &'static str, request: RequestBuilder) -> Result<Response, Error> {
+        let denied = |cause| Error::Denied { act, cause };
+        let first = self.access.authorization().await.map_err(denied)?;
+        let again = request.try_clone();
+        let response = send(act, request.header(AUTHORIZATION, &first)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let refused = refusal(act, response).await;
+        let Some(again) = again.filter(|_| refused.is_of_authorization()) else { return Err(refused) };
+        match self.access.instead_of(&first).await.map_err(denied)? {
+            second if second == first => Err(refused),
+            second => send(act, again.header(AUTHORIZATION, second)).await,
+        }
+    }
+}
+
+/// A client that trusts these authorities only.
+fn client(ca: &str, property: &str) -> anyhow::Result<reqwest::Client> {
+    let ca = Certificate::from_pem_bundle(ca.as_bytes()).with_context(|| format!("read property `{property}`"))?;
+    anyhow::ensure!(!ca.is_empty(), "property `{property}` holds no certificate in PEM form");
+    reqwest::Client::builder()
+        .tls_certs_only(ca)
+        .https_only(true)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(4)
+        .tcp_nodelay(true)
+        .build()
+        .context("prepare the client of the director")
 }
 
 async fn send(act: &'static str, request: RequestBuilder) -> Result<Response, Error> {
@@ -200,7 +240,7 @@ fn is_worth_another_try(error: &Error) -> bool {
     match error {
         Error::Unreachable { .. } => true,
         Error::Refused { status, .. } => matches!(status.as_u16(), 502..=504),
-        Error::Lost { .. } | Error::Garbled { .. } => false,
+        Error::Denied { .. } | Error::Lost { .. } | Error::Garbled { .. } => false,
     }
 }
 
@@ -216,6 +256,12 @@ async fn refusal(act: &'static str, response: Response) -> Error {
         description: String::from_utf8_lossy(&body).chars().take(200).collect(),
     });
     Error::Refused { act, status, code, description }
+}
+
+/// One document. Nearly every answer of a director claims to be text/html: look at the content only.
+async fn document<T: DeserializeOwned>(act: &'static str, response: Response) -> Result<T, Error> {
+    let body = whole(act, response).await?;
+    serde_json::from_slice(&body).map_err(|cause| Error::Garbled { act, why: cause.to_string() })
 }
 
 /// The whole body, which must not be longer than [`BODY_LIMIT`].

@@ -54,6 +54,9 @@ pub(crate) struct Properties {
 pub(crate) struct Director {
     pub(crate) url: String,
     pub(crate) ca: String,
+    /// Who signed the certificate of the director's UAA; `ca` where this is not given.
+    pub(crate) uaa_ca: Option<String>,
+    /// A user of the director, or a client of its UAA.
     pub(crate) client: String,
     pub(crate) client_secret: Secret,
 }

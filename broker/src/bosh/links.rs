@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Director, Error, refusal, send, whole};
+use super::{Director, Error, document, refusal};
 use crate::manifest::MYSQL_LINK;
 
 #[derive(Deserialize)]
@@ -46,12 +46,11 @@ impl Director {
         let act = "make a link";
         let owner = json!({"name": agent::api::BROKER_NAME, "type": "external"});
         let body = json!({"link_provider_id": provider, "link_consumer": {"owner_object": owner}});
-        let response = send(act, self.request(Method::POST, "/links").json(&body)).await?;
+        let response = self.send(act, self.request(Method::POST, "/links").json(&body)).await?;
         if !response.status().is_success() {
             return Err(refusal(act, response).await);
         }
-        let body = whole(act, response).await?;
-        let link: Link = serde_json::from_slice(&body).map_err(|why| Error::Garbled { act, why: why.to_string() })?;
+        let link: Link = document(act, response).await?;
         Ok(match link.id {
             Value::String(id) => id,
             other => other.to_string(),

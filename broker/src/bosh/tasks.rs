@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::{Director, Error, TaskId, refusal, send, tail};
+use super::{Director, Error, TaskId, refusal, tail};
 
 /// How many tasks are asked for: an operation of ours makes a handful.
 const LIST_LIMIT: &str = "100";
@@ -85,7 +85,7 @@ impl Director {
     /// Ask for the end of a task; one that has ended already is fine.
     pub(crate) async fn cancel_task(&self, task: TaskId) -> Result<(), Error> {
         let act = "cancel a task";
-        let response = send(act, self.request(Method::DELETE, &format!("/task/{task}"))).await?;
+        let response = self.send(act, self.request(Method::DELETE, &format!("/task/{task}"))).await?;
         match response.status() {
             status if status.is_success() => Ok(()),
             // "Cannot cancel task 1: invalid state (done)"
