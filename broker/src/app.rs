@@ -38,6 +38,8 @@ pub(crate) struct App {
     pub(crate) wish: Notify,
     /// An operation in progress was halted.
     pub(crate) halt: Notify,
+    /// There are new documents.
+    pub(crate) reloaded: Notify,
     /// What the director works on, seen for all operations.
     pub(crate) overview: Overview,
     /// Who looks at an operation and acts, now.
@@ -71,6 +73,7 @@ impl App {
             operation_timeout: Duration::from_secs(60) * properties.operation_timeout_minutes,
             wish: Notify::new(),
             halt: Notify::new(),
+            reloaded: Notify::new(),
             overview: Overview::default(),
             turns: Semaphore::new(TURNS_LIMIT),
             requests: TaskTracker::new(),
@@ -85,5 +88,6 @@ impl App {
     /// From now on these.
     pub(crate) fn replace(&self, documents: Documents) {
         *self.documents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(documents);
+        self.reloaded.notify_one();
     }
 }

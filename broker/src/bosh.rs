@@ -8,6 +8,7 @@ mod access;
 mod deployments;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod inventory;
 mod links;
 mod tasks;
 #[cfg(test)]
@@ -22,9 +23,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config;
-use access::{Access, Denied};
+use access::Access;
 
+pub(crate) use access::Denied;
 pub(crate) use deployments::Instance;
+pub(crate) use inventory::Resource;
 pub(crate) use tasks::{ErrandResult, Task};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ mod app;
 mod binding;
 mod bosh;
 mod catalog;
+mod checkup;
 mod clock;
 mod config;
 mod documents;

@@ -1,7 +1,9 @@
 //! Plan and parameters -> BOSH manifest: the document of the topology, with the name, the plan's places, the certificate's
 //! names and, for a pair, its witness and how it replicates filled in. Everything else is the operator's to change.
 
-use std::collections::HashMap;
+mod needs;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use agent::api::certificate_name;
@@ -9,6 +11,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_yaml::{Mapping, Value};
 
 use crate::admission::parameters::{Parameters, ServerParameters};
+use crate::bosh::Resource;
 use crate::catalog::{Catalog, Deployment, Failover, ReplicationMode, Topology};
 
 /// The instance group of the database servers.
@@ -72,6 +75,13 @@ impl Manifests {
             fill_pair(&mut manifest, &self.pairs, plan, parameters)?;
         }
         serde_yaml::to_string(&manifest).context("write the manifest")
+    }
+
+    /// What the director must have for the servers of a plan.
+    pub(crate) fn needs(&self, plan: &Deployment) -> anyhow::Result<BTreeSet<Resource>> {
+        let mut manifest = self.document(plan.topology)?.clone();
+        fill(&mut manifest, "needs", plan, &ServerParameters::default())?;
+        Ok(needs::needs(&manifest))
     }
 
     fn document(&self, topology: Topology) -> anyhow::Result<&Value> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::config::Properties;
-use crate::{http, reconciler, reload, rotation, witness};
+use crate::{checkup, http, reconciler, reload, rotation, witness};
 
 /// How long requests may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
     reconciler::take_over(&app).await?;
 
     let stop = CancellationToken::new();
-    let (greeting, forgetting) = (tokio::spawn(greet_director(app.clone())), tokio::spawn(forget(app.clone())));
+    let (checking, forgetting) = (tokio::spawn(checkup::run(app.clone())), tokio::spawn(forget(app.clone())));
     let rotating = tokio::spawn(change_keys(app.clone()));
     let reconciling = tokio::spawn(reconciler::run(app.clone(), stop.clone()));
     let handle = Handle::new();
@@ -64,7 +64,7 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
     if tokio::time::timeout(WITNESS_DRAIN, witnessing).await.is_err() {
         tracing::warn!("the witness's last questions were cut");
     }
-    greeting.abort();
+    checking.abort();
     forgetting.abort();
     rotating.abort();
     app.store.close().await;
@@ -82,23 +82,6 @@ fn raise_file_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(cause = %error, "cannot raise the limit of open files");
-    }
-}
-
-/// Say at once what is wrong with the director, but serve all the same: wishes are accepted and wait.
-async fn greet_director(app: Arc<App>) {
-    match app.director.info().await {
-        Ok(info) if info.user.is_some() => {
-            tracing::info!(director = info.name, version = info.version, "the director answers");
-        }
-        Ok(info) => tracing::error!(
-            director = info.name,
-            "the director does not know us: check properties `director.client` and `director.client_secret`"
-        ),
-        Err(error) => {
-            let cause = format!("{:#}", anyhow::Error::new(error));
-            tracing::error!(cause, "the director does not answer: operations wait for it");
-        }
     }
 }
 

@@ -56,6 +56,32 @@ async fn a_service_instance_outlives_the_tokens_that_it_is_made_with() -> Result
 }
 
 #[tokio::test]
+async fn while_the_uaa_is_away_wishes_wait_and_the_log_says_why() -> Result<()> {
+    let stack = stack().await?;
+    let gate = Gate::before(stack).await?;
+    gate.world().uaa_status = Some(503);
+    let program = Program::start(stack, &gate).await?;
+    let (broker, id) = (&program.broker, new_id());
+    program.says("the UAA, or a proxy before it, is in trouble").await?;
+
+    let accepted = broker.provision(&id, DB_SINGLE).await?;
+    let waits = "waiting for the director";
+    eventually("the operation waits", LIMIT, async || {
+        let told = broker.last_operation(&id).await?.body;
+        Ok(told["description"].as_str().is_some_and(|text| text.contains(waits)).then_some(()))
+    })
+    .await?;
+    gate.world().uaa_status = None;
+
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let end = broker.settled(&id).await?;
+    ensure!(end["state"] == "succeeded", "the provision ended as {end}");
+    program.says("the director answers").await?;
+    broker.deprovisioned(&id, DB_SINGLE).await?;
+    keeps_quiet(&program)
+}
+
+#[tokio::test]
 async fn a_client_that_lacks_a_scope_waits_for_it_with_the_token_that_it_has() -> Result<()> {
     let stack = stack().await?;
     let gate = Gate::before(stack).await?;
