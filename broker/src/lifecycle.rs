@@ -116,8 +116,22 @@ pub(crate) enum Reason {
     Locked,
     /// The director's worker died: the same request may succeed.
     WorkerDied,
+    /// An operator has told the director to leave a VM alone; force changes nothing about it.
+    Ignored,
+    /// An operator has ended it, and will not want to see it again.
+    Cancelled,
     /// The same request would fail again.
     Final,
+}
+
+impl Reason {
+    /// The same request may succeed.
+    fn is_passing(self) -> bool {
+        match self {
+            Reason::Locked | Reason::WorkerDied => true,
+            Reason::Ignored | Reason::Cancelled | Reason::Final => false,
+        }
+    }
 }
 
 /// Somebody else's task on the deployment.
@@ -212,14 +226,18 @@ fn next_of_delete(observed: &Observed) -> Step {
         return Step::Done;
     }
     let failures = failures(Act::DeleteDeployment, observed);
-    match failures.last() {
-        Some((task, failure)) if failures.len() >= ATTEMPTS => Step::Fail(Ending {
-            sentence: "The virtual machines could not be deleted.",
-            task: Some(*task),
-            cause: failure.cause.clone(),
-        }),
+    let Some((task, failure)) = failures.last() else { return Step::DeleteDeployment { force: false } };
+    let fail = |sentence| Step::Fail(Ending { sentence, task: Some(*task), cause: failure.cause.clone() });
+    match failure.reason {
+        Reason::Ignored => fail("An operator has excluded one of its virtual machines from every change."),
+        Reason::Cancelled => fail("An operator has cancelled the deletion."),
+        Reason::Locked | Reason::WorkerDied | Reason::Final if failures.len() >= ATTEMPTS => {
+            fail("The virtual machines could not be deleted.")
+        }
         // A plain deletion stops half-way at a VM that does not answer; only force gets past it.
-        _ => Step::DeleteDeployment { force: failures.iter().any(|(_, failure)| failure.reason == Reason::Final) },
+        Reason::Locked | Reason::WorkerDied | Reason::Final => {
+            Step::DeleteDeployment { force: failures.iter().any(|(_, failure)| failure.reason == Reason::Final) }
+        }
     }
 }
 
@@ -279,7 +297,7 @@ fn pending(making: &Making, part: &Part, observed: &Observed) -> Option<Step> {
     }
     let failures = failures(act, observed);
     match failures.last() {
-        Some((task, failure)) if failure.reason == Reason::Final || failures.len() >= ATTEMPTS => {
+        Some((task, failure)) if !failure.reason.is_passing() || failures.len() >= ATTEMPTS => {
             Some(Step::Fail(Ending { sentence: failed, task: Some(*task), cause: failure.cause.clone() }))
         }
         Some(_) | None => match observed.others.first() {

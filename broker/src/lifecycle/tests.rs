@@ -157,6 +157,18 @@ fn a_deletion_that_met_a_dead_vm_is_forced_and_gives_up_in_the_end() {
 }
 
 #[test]
+fn what_an_operator_forbids_is_not_tried_again() {
+    use Act::*;
+    let failed = |reason| TaskState::Failed(Failure { reason, cause: "their will".into() });
+    for (reason, words) in [(Reason::Ignored, "excluded one of its virtual"), (Reason::Cancelled, "cancelled the del")]
+    {
+        let deleted = seen(vec![task(7, DeleteDeployment, broken()), task(8, DeleteDeployment, failed(reason))]);
+        fails_with(next_step(&deletion(), &deleted), words, Some(8));
+        fails_with(next_step(&pair(), &seen(vec![task(8, Deploy, failed(reason))])), "could not be created", Some(8));
+    }
+}
+
+#[test]
 fn what_is_not_done_at_the_deadline_fails() {
     let late = |desired| Desired { is_overdue: true, ..desired };
     fails_with(next_step(&late(pair()), &seen(vec![])), "in time", None);

@@ -20,6 +20,8 @@ use crate::store::operations::{Kind, Operation};
 const SETTLE: Duration = Duration::from_secs(3);
 /// The code of many errors, among them the one of a task that did not get the deployment's lock.
 const LOCK_CODE: u64 = 100;
+/// The code of a deletion that met an instance which an operator has set to `ignore`.
+const IGNORED_CODE: u64 = 190_021;
 /// How much of an errand's output goes into the log: its end, which says why.
 const OUTPUT_LIMIT: usize = 1000;
 
@@ -213,13 +215,21 @@ fn end_of(output: &str) -> &str {
 }
 
 fn failure(task: &bosh::Task, error: Option<(u64, String)>) -> Failure {
+    let is_cancelled = task.state == "cancelled";
     let (reason, cause) = match error {
         // The worker of the director died: no error was written, or a GET found it silent for too long.
-        None if task.state != "cancelled" => (Reason::WorkerDied, format!("task {}", task.state)),
         _ if task.state == "timeout" => (Reason::WorkerDied, "task timeout".into()),
-        None => (Reason::Final, task.result.clone().unwrap_or_else(|| task.state.clone())),
+        None if is_cancelled => (Reason::Cancelled, task.result.clone().unwrap_or_else(|| task.state.clone())),
+        None => (Reason::WorkerDied, format!("task {}", task.state)),
         Some((LOCK_CODE, message)) if message.starts_with("Failed to acquire lock") => (Reason::Locked, message),
-        Some((code, message)) => (Reason::Final, format!("{message} (code {code})")),
+        Some((code, message)) => {
+            let reason = match code {
+                _ if is_cancelled => Reason::Cancelled,
+                IGNORED_CODE => Reason::Ignored,
+                _ => Reason::Final,
+            };
+            (reason, format!("{message} (code {code})"))
+        }
     };
     Failure { reason, cause }
 }
@@ -247,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_director_s_own_trouble_is_not_final() {
+    fn a_failure_is_the_director_s_own_trouble_an_operator_s_will_or_final() {
         let lock = "Failed to acquire lock for lock:deployment:d uid: 1. Locking task id is 19".to_owned();
         for (state, error, expected) in [
             ("error", Some((100, lock)), Reason::Locked),
@@ -255,8 +265,9 @@ mod tests {
             ("error", Some((450_002, "Timed out".into())), Reason::Final),
             ("error", None, Reason::WorkerDied),
             ("timeout", None, Reason::WorkerDied),
-            ("cancelled", Some((10_001, "Task 7 cancelled".into())), Reason::Final),
-            ("cancelled", None, Reason::Final),
+            ("error", Some((190_021, "contains ignored instance(s)".into())), Reason::Ignored),
+            ("cancelled", Some((10_001, "Task 7 cancelled".into())), Reason::Cancelled),
+            ("cancelled", None, Reason::Cancelled),
         ] {
             assert_eq!(failure(&task(state), error.clone()).reason, expected, "{state} {error:?}");
         }

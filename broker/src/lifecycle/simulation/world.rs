@@ -226,6 +226,9 @@ impl World {
         if meets_dead_vm || random.random_bool(self.final_fault_rate() / 2.0) {
             return failed(Reason::Final);
         }
+        if act == Act::DeleteDeployment && random.random_bool(self.final_fault_rate() / 4.0) {
+            return failed(if random.random_bool(0.5) { Reason::Ignored } else { Reason::Cancelled });
+        }
         if random.random_bool(self.fault_rate()) { failed(Reason::WorkerDied) } else { TaskState::Done }
     }
 
