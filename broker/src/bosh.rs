@@ -26,7 +26,7 @@ use crate::config;
 use access::Access;
 
 pub(crate) use access::Denied;
-pub(crate) use deployments::Instance;
+pub(crate) use deployments::{Instance, Target};
 pub(crate) use inventory::Resource;
 pub(crate) use tasks::{ErrandResult, Task};
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::admission::parameters::LONGEST_ACK_TIMEOUT_MS;
 
 mod deployment;
+mod errands;
 mod maintenance;
 mod metadata;
 mod quotas;
@@ -20,6 +21,7 @@ mod served;
 #[cfg(test)]
 pub(crate) use deployment::Server;
 pub(crate) use deployment::{Deployment, Failover, ReplicationMode, Topology};
+pub(crate) use errands::{Errand, LifecycleErrands};
 use maintenance::MaintenanceInfo;
 use quotas::Quotas;
 use served::Served;
@@ -79,6 +81,8 @@ pub(crate) struct Plan {
     maintenance_info: Option<MaintenanceInfo>,
     #[serde(default)]
     pub(crate) quotas: Quotas,
+    #[serde(default)]
+    pub(crate) lifecycle_errands: LifecycleErrands,
     pub(crate) deployment: Deployment,
 }
 
@@ -177,6 +181,7 @@ fn check_tags(place: &str, tags: &[String]) -> anyhow::Result<()> {
 
 fn check_plan(place: &str, plan: &Plan) -> anyhow::Result<()> {
     metadata::check_plan(place, &plan.metadata)?;
+    plan.lifecycle_errands.check(place)?;
     ensure!(plan.maximum_polling_duration != Some(0), "`maximum_polling_duration` of {place} must be at least 1");
     let Some(MaintenanceInfo { description: Some(text), .. }) = &plan.maintenance_info else { return Ok(()) };
     let fits = !text.is_empty() && text.chars().count() < MAINTENANCE_LIMIT;

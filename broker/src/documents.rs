@@ -1,11 +1,12 @@
 //! The documents, the catalog and the manifests of its topologies: read together, and replaced together.
 
 use agent::config::Spec;
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Errand, Plan};
 use crate::config::Properties;
 use crate::manifest::{Manifests, Pairs};
+use crate::store::operations::{Kind, Operation};
 
 /// What can be asked for, and what it means to the director.
 #[derive(Debug)]
@@ -27,6 +28,25 @@ impl Documents {
         };
         let manifests = Manifests::read(&directory, &catalog, pairs)?;
         Ok(Documents { catalog, manifests })
+    }
+
+    /// The plan that an operation is about.
+    pub(crate) fn plan(&self, operation: &Operation) -> anyhow::Result<&Plan> {
+        let attributes = &operation.attributes;
+        let service = self.catalog.service(&attributes.service_id);
+        let plan = service.and_then(|service| service.plan(&attributes.plan_id));
+        plan.with_context(|| format!("find plan {} in the catalog", attributes.plan_id))
+    }
+
+    /// The errands of its plan that an operation runs: none of a plan that has left the catalog, and none before the deletion
+    /// of what was never made or is half deleted, which they could only fail on.
+    pub(crate) fn errands(&self, operation: &Operation) -> &[Errand] {
+        let Ok(plan) = self.plan(operation) else { return &[] };
+        match operation.kind {
+            Kind::Create | Kind::Update => &plan.lifecycle_errands.post_deploy,
+            Kind::Delete if operation.is_whole => &plan.lifecycle_errands.pre_delete,
+            Kind::Delete => &[],
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 //! Pure: no clock, no network, no database. It may be asked at any time, by any process, after any crash.
 //!
 //! ```text
-//! create   Send(Deploy) ─ task ─ [pair: Send(RunErrand) ─ task] ─ AskServers ─ Done
+//! create   Send(Deploy) ─ task ─ [pair: Send(Configure) ─ task] ─ AskServers ─ [Send(RunErrand) ─ task]… ─ Done
 //! update   as create, on what is there already
-//! delete   [Cancel the halted operation's task ─] Send(DeleteDeployment) ─ task ─ deployment absent ─ Done
+//! delete   [Cancel the halted operation's task ─] [Send(RunErrand) ─ task]… ─ Send(DeleteDeployment) ─ task ─
+//!          deployment absent ─ Done
 //! ```
 //!
 //! * Nothing is sent twice: while a task of the same act is unfinished, or an answer may still be on its way
@@ -15,6 +16,7 @@
 //! * `Done` is said of facts only: servers that say so themselves, a deployment that the director does not know.
 //! * Every operation ends: what is not done at the deadline fails.
 
+mod part;
 mod servers;
 #[cfg(test)]
 mod simulation;
@@ -22,6 +24,7 @@ mod simulation;
 mod tests;
 
 use crate::bosh::TaskId;
+use part::{ANOTHER_TASK, IN_DOUBT, Part, failures, pending, unfinished, wait};
 
 pub(crate) use servers::{Answer, Seat, Servers, readiness, zone_of_leader};
 
@@ -52,6 +55,8 @@ impl Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Desired {
     pub(crate) wish: Wish,
+    /// How many errands the plan has for it: behind the deployment, or before the deletion.
+    pub(crate) errands: usize,
     pub(crate) submission: Option<Submission>,
     pub(crate) is_overdue: bool,
 }
@@ -68,7 +73,10 @@ pub(crate) struct Submission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Deploy,
-    RunErrand,
+    /// Make a pair of two servers: an errand of our own.
+    Configure,
+    /// One of the plan's errands for this operation, by its place among them.
+    RunErrand(usize),
     DeleteDeployment,
 }
 
@@ -146,7 +154,8 @@ pub(crate) struct OtherTask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Deploy,
-    RunErrand,
+    Configure,
+    RunErrand(usize),
     DeleteDeployment {
         force: bool,
     },
@@ -175,7 +184,7 @@ pub(crate) fn next_step(desired: &Desired, observed: &Observed) -> Step {
     let step = match desired.wish {
         Wish::Create { is_pair } => next_of_making(&CREATION, is_pair, desired, observed),
         Wish::Update { is_pair } => next_of_making(&UPDATE, is_pair, desired, observed),
-        Wish::Delete => next_of_delete(observed),
+        Wish::Delete => next_of_delete(desired, observed),
     };
     match step {
         Step::Done | Step::Fail(_) => step,
@@ -194,22 +203,30 @@ pub(crate) fn is_unanswered(submission: Option<Submission>, newest: Option<TaskI
 }
 
 fn next_of_making(making: &Making, is_pair: bool, desired: &Desired, observed: &Observed) -> Step {
-    // The director forgets old tasks: a recorded errand says that the deployment was done.
-    let has_sent_errand = desired.submission.is_some_and(|sent| sent.act == Act::RunErrand);
-    if !has_sent_errand && let Some(step) = pending(making, &making.deployment, observed) {
+    // The director forgets old tasks: what was sent last says that everything before it was done.
+    let (has_deployed, has_served) = match desired.submission.map(|sent| sent.act) {
+        None | Some(Act::Deploy | Act::DeleteDeployment) => (false, false),
+        Some(Act::Configure) => (true, false),
+        Some(Act::RunErrand(_)) => (true, true),
+    };
+    if !has_deployed && let Some(step) = pending(making.word, &making.deployment, observed) {
         return step;
     }
-    if is_pair && let Some(step) = pending(making, &CONFIGURATION, observed) {
-        return step;
+    if !has_served {
+        if is_pair && let Some(step) = pending(making.word, &CONFIGURATION, observed) {
+            return step;
+        }
+        match &observed.servers {
+            Servers::NotAsked => return Step::AskServers,
+            Servers::NotReady(why) => return wait(making.word, why, None),
+            Servers::Ready => {}
+        }
     }
-    match &observed.servers {
-        Servers::NotAsked => Step::AskServers,
-        Servers::NotReady(why) => wait(making.word, why, None),
-        Servers::Ready => Step::Done,
-    }
+    let failed = "An errand after the deployment failed.";
+    pending_errand(making.word, failed, desired, observed).unwrap_or(Step::Done)
 }
 
-fn next_of_delete(observed: &Observed) -> Step {
+fn next_of_delete(desired: &Desired, observed: &Observed) -> Step {
     if let Some(task) = unfinished(Act::DeleteDeployment, observed) {
         return wait("deletion", "deleting the virtual machines", Some(task));
     }
@@ -220,10 +237,15 @@ fn next_of_delete(observed: &Observed) -> Step {
         return wait("deletion", ANOTHER_TASK, Some(task.id));
     }
     if observed.in_doubt {
-        return wait("deletion", "asking the director what became of a request", None);
+        return wait("deletion", IN_DOUBT, None);
     }
     if !observed.is_deployed {
         return Step::Done;
+    }
+    let has_begun = desired.submission.is_some_and(|sent| sent.act == Act::DeleteDeployment);
+    let failed = "An errand before the deletion failed.";
+    if !has_begun && let Some(step) = pending_errand("deletion", failed, desired, observed) {
+        return step;
     }
     let failures = failures(Act::DeleteDeployment, observed);
     let Some((task, failure)) = failures.last() else { return Step::DeleteDeployment { force: false } };
@@ -241,20 +263,22 @@ fn next_of_delete(observed: &Observed) -> Step {
     }
 }
 
-const ANOTHER_TASK: &str = "waiting for another task on the deployment";
+/// What is to be done about the errands of the plan, one behind the other; nothing where all are done.
+fn pending_errand(word: &str, failed: &'static str, desired: &Desired, observed: &Observed) -> Option<Step> {
+    let first = match desired.submission.map(|sent| sent.act) {
+        Some(Act::RunErrand(errand)) => errand,
+        None | Some(Act::Deploy | Act::Configure | Act::DeleteDeployment) => 0,
+    };
+    (first..desired.errands).find_map(|errand| {
+        let (act, send) = (Act::RunErrand(errand), Step::RunErrand(errand));
+        pending(word, &Part { act, send, doing: "running an errand", failed }, observed)
+    })
+}
 
 /// A creation or an update: both bring a deployment to what a manifest says.
 struct Making {
     word: &'static str,
     deployment: Part,
-}
-
-/// A part that is one task of the director.
-struct Part {
-    act: Act,
-    send: Step,
-    doing: &'static str,
-    failed: &'static str,
 }
 
 const CREATION: Making = Making {
@@ -276,53 +300,8 @@ const UPDATE: Making = Making {
     },
 };
 const CONFIGURATION: Part = Part {
-    act: Act::RunErrand,
-    send: Step::RunErrand,
+    act: Act::Configure,
+    send: Step::Configure,
     doing: "configuring replication",
     failed: "Replication between the two servers could not be configured.",
 };
-
-/// What is to be done about one part; nothing where it is done.
-fn pending(making: &Making, part: &Part, observed: &Observed) -> Option<Step> {
-    let &Part { act, ref send, doing, failed } = part;
-    // Two tasks for one request happen (a lost answer): the one that lives or lived counts, not the newest.
-    if let Some(task) = unfinished(act, observed) {
-        return Some(wait(making.word, doing, Some(task)));
-    }
-    if observed.tasks.iter().any(|task| task.act == act && task.state == TaskState::Done) {
-        return None;
-    }
-    if observed.in_doubt {
-        return Some(wait(making.word, "asking the director what became of a request", None));
-    }
-    let failures = failures(act, observed);
-    match failures.last() {
-        Some((task, failure)) if !failure.reason.is_passing() || failures.len() >= ATTEMPTS => {
-            Some(Step::Fail(Ending { sentence: failed, task: Some(*task), cause: failure.cause.clone() }))
-        }
-        Some(_) | None => match observed.others.first() {
-            Some(other) => Some(wait(making.word, ANOTHER_TASK, Some(other.id))),
-            None => Some(send.clone()),
-        },
-    }
-}
-
-fn unfinished(act: Act, observed: &Observed) -> Option<TaskId> {
-    observed.tasks.iter().find(|task| task.act == act && task.state == TaskState::Unfinished).map(|task| task.id)
-}
-
-/// The failures that count, oldest first. Not getting the lock is no attempt: the deadline bounds it.
-fn failures(act: Act, observed: &Observed) -> Vec<(TaskId, &Failure)> {
-    let failed = observed.tasks.iter().filter(|task| task.act == act).filter_map(|task| match &task.state {
-        TaskState::Failed(failure) => Some((task.id, failure)),
-        TaskState::Unfinished | TaskState::Done => None,
-    });
-    failed.filter(|(_, failure)| failure.reason != Reason::Locked).collect()
-}
-
-fn wait(operation: &str, what: &str, task: Option<TaskId>) -> Step {
-    Step::Wait(match task {
-        Some(task) => format!("Instance {operation} in progress: {what} (task {task})"),
-        None => format!("Instance {operation} in progress: {what}"),
-    })
-}

@@ -212,13 +212,16 @@ async fn decide(app: &App, operation: &Operation, desired: &Desired, memory: &mu
 }
 
 fn desired(app: &App, operation: &Operation) -> anyhow::Result<Desired> {
+    let documents = app.documents();
+    let is_pair = || anyhow::Ok(documents.plan(operation)?.deployment.topology.is_pair());
     let wish = match operation.kind {
-        Kind::Create => Wish::Create { is_pair: act::plan(&app.documents(), operation)?.topology.is_pair() },
-        Kind::Update => Wish::Update { is_pair: act::plan(&app.documents(), operation)?.topology.is_pair() },
+        Kind::Create => Wish::Create { is_pair: is_pair()? },
+        Kind::Update => Wish::Update { is_pair: is_pair()? },
         Kind::Delete => Wish::Delete,
     };
+    let errands = documents.errands(operation).len();
     let is_overdue = Timestamp::now() > operation.deadline_at;
-    Ok(Desired { wish, submission: operation.submission, is_overdue })
+    Ok(Desired { wish, errands, submission: operation.submission, is_overdue })
 }
 
 /// Forget tombstones that nobody asks for any more.

@@ -18,6 +18,7 @@ mod log;
 pub(crate) mod operations;
 mod place;
 mod polls;
+mod submission;
 #[cfg(test)]
 mod tests;
 pub(crate) mod usage;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Director, Error, TaskId};
@@ -23,6 +23,36 @@ pub(crate) struct Instance {
     pub(crate) az: String,
     #[serde(default)]
     pub(crate) ips: Vec<IpAddr>,
+}
+
+/// Where an errand runs: a group (`mysql`) or an instance of one, by index or id (`mysql/0`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Target {
+    group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
+impl Target {
+    pub(crate) fn of(instance: &Instance) -> Target {
+        Target { group: instance.group.clone(), id: Some(instance.id.clone()) }
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Target, String> {
+        let words: Vec<&str> = text.split('/').collect();
+        match words[..] {
+            [group] if !group.is_empty() => Ok(Target { group: group.into(), id: None }),
+            [group, id] if !group.is_empty() && !id.is_empty() => {
+                Ok(Target { group: group.into(), id: Some(id.into()) })
+            }
+            _ => Err(format!("`{text}` is neither a group nor an instance of one (`mysql`, `mysql/0`)")),
+        }
+    }
 }
 
 impl Director {
@@ -64,19 +94,15 @@ impl Director {
         present(self.submit("delete the deployment", context, request).await)
     }
 
-    /// Run an errand on one instance. Aimed at all, it would wait for dead ones.
+    /// Run an errand on these, or wherever its job is. What is not aimed at instances waits for dead ones.
     pub(crate) async fn run_errand(
         &self,
         deployment: &str,
         errand: &str,
-        instance: &Instance,
+        targets: &[Target],
         context: &str,
     ) -> Result<TaskId, Error> {
-        let body = json!({
-            "keep-alive": false,
-            "when-changed": false,
-            "instances": [{"group": instance.group, "id": instance.id}],
-        });
+        let body = json!({"keep-alive": false, "when-changed": false, "instances": targets});
         let path = format!("/deployments/{deployment}/errands/{errand}/runs");
         self.submit("run an errand", context, self.request(Method::POST, &path).json(&body)).await
     }

@@ -23,7 +23,7 @@ fn seen(tasks: Vec<Task>) -> Observed {
 }
 
 fn pair() -> Desired {
-    Desired { wish: Wish::Create { is_pair: true }, submission: None, is_overdue: false }
+    Desired { wish: Wish::Create { is_pair: true }, errands: 0, submission: None, is_overdue: false }
 }
 
 fn single() -> Desired {
@@ -57,11 +57,11 @@ fn a_creation_deploys_configures_and_asks_the_servers() {
     assert_eq!(next_step(&pair(), &seen(vec![])), Step::Deploy);
     waits_for(next_step(&pair(), &seen(vec![task(1, Deploy, Unfinished)])), "creating the virtual machines (task 1)");
     let deployed = vec![task(1, Deploy, Done)];
-    assert_eq!(next_step(&pair(), &seen(deployed.clone())), Step::RunErrand);
+    assert_eq!(next_step(&pair(), &seen(deployed.clone())), Step::Configure);
     assert_eq!(next_step(&single(), &seen(deployed.clone())), Step::AskServers);
-    let running = [deployed.clone(), vec![task(2, RunErrand, Unfinished)]].concat();
+    let running = [deployed.clone(), vec![task(2, Configure, Unfinished)]].concat();
     waits_for(next_step(&pair(), &seen(running)), "configuring replication (task 2)");
-    let configured = seen([deployed, vec![task(2, RunErrand, Done)]].concat());
+    let configured = seen([deployed, vec![task(2, Configure, Done)]].concat());
     assert_eq!(next_step(&pair(), &configured), Step::AskServers);
     let lagging = Observed { servers: Servers::NotReady("waiting for x".into()), ..configured.clone() };
     waits_for(next_step(&pair(), &lagging), "waiting for x");
@@ -75,7 +75,7 @@ fn an_update_does_what_a_creation_does_and_says_so_in_its_own_words() {
     assert_eq!(next_step(&update, &seen(vec![])), Step::Deploy);
     waits_for(next_step(&update, &seen(vec![task(1, Deploy, Unfinished)])), "update in progress: updating the virtual");
     fails_with(next_step(&update, &seen(vec![task(1, Deploy, broken())])), "could not be updated", Some(1));
-    assert_eq!(next_step(&update, &seen(vec![task(1, Deploy, Done)])), Step::RunErrand);
+    assert_eq!(next_step(&update, &seen(vec![task(1, Deploy, Done)])), Step::Configure);
     let single = Desired { wish: Wish::Update { is_pair: false }, ..pair() };
     assert_eq!(next_step(&single, &seen(vec![task(1, Deploy, Done)])), Step::AskServers);
     // What a failed update before it has sent may still arrive, or be at work.
@@ -91,9 +91,9 @@ fn a_failed_task_of_a_creation_fails_it_unless_the_director_was_in_its_own_way()
     assert_eq!(next_step(&pair(), &seen(vec![task(1, Deploy, died())])), Step::Deploy);
     let dying = (1..=5).map(|id| task(id, Deploy, died())).collect();
     fails_with(next_step(&pair(), &seen(dying)), "could not be created", Some(5));
-    let errand = |state| seen(vec![task(1, Deploy, Done), task(2, RunErrand, state)]);
+    let errand = |state| seen(vec![task(1, Deploy, Done), task(2, Configure, state)]);
     fails_with(next_step(&pair(), &errand(broken())), "could not be configured", Some(2));
-    assert_eq!(next_step(&pair(), &errand(lock())), Step::RunErrand);
+    assert_eq!(next_step(&pair(), &errand(lock())), Step::Configure);
 }
 
 #[test]
@@ -101,10 +101,10 @@ fn a_lock_is_waited_for_however_long_it_is_held() {
     use Act::*;
     let locked = |act| seen((1..=99).map(|id| task(id, act, lock())).collect());
     let held = |act| Observed { others: vec![OtherTask { id: TaskId(100), is_to_be_cancelled: false }], ..locked(act) };
-    let configuring = Desired { submission: Some(Submission { act: RunErrand, after: TaskId(0) }), ..pair() };
+    let configuring = Desired { submission: Some(Submission { act: Configure, after: TaskId(0) }), ..pair() };
     for (desired, act, step) in [
         (pair(), Deploy, Step::Deploy),
-        (configuring, RunErrand, Step::RunErrand),
+        (configuring, Configure, Step::Configure),
         (deletion(), DeleteDeployment, Step::DeleteDeployment { force: false }),
     ] {
         assert_eq!(next_step(&desired, &locked(act)), step);
@@ -130,8 +130,8 @@ fn nothing_is_sent_while_an_answer_may_be_on_its_way() {
 
 #[test]
 fn a_recorded_errand_says_that_the_forgotten_deployment_task_was_done() {
-    let submission = Some(Submission { act: Act::RunErrand, after: TaskId(1) });
-    assert_eq!(next_step(&Desired { submission, ..pair() }, &seen(vec![])), Step::RunErrand);
+    let submission = Some(Submission { act: Act::Configure, after: TaskId(1) });
+    assert_eq!(next_step(&Desired { submission, ..pair() }, &seen(vec![])), Step::Configure);
 }
 
 #[test]
@@ -154,6 +154,44 @@ fn a_deletion_that_met_a_dead_vm_is_forced_and_gives_up_in_the_end() {
     assert_eq!(next_step(&deletion(), &once(broken())), Step::DeleteDeployment { force: true });
     let often = (1..=5).map(|id| task(id, DeleteDeployment, broken())).collect();
     fails_with(next_step(&deletion(), &seen(often)), "could not be deleted", Some(5));
+}
+
+#[test]
+fn the_errands_of_the_plan_run_one_behind_the_other_when_the_servers_serve() {
+    use {Act::*, TaskState::*};
+    let desired = Desired { errands: 2, ..single() };
+    let sent = |act| Desired { submission: Some(Submission { act, after: TaskId(1) }), ..desired };
+    let deployed = seen(vec![task(1, Deploy, Done)]);
+    assert_eq!(next_step(&desired, &deployed), Step::AskServers);
+    let serving = Observed { servers: Servers::Ready, ..deployed };
+    assert_eq!(next_step(&desired, &serving), Step::RunErrand(0));
+    let first = |state| seen(vec![task(1, Deploy, Done), task(2, RunErrand(0), state)]);
+    waits_for(
+        next_step(&sent(RunErrand(0)), &first(Unfinished)),
+        "provisioning in progress: running an errand (task 2)",
+    );
+    assert_eq!(next_step(&sent(RunErrand(0)), &first(lock())), Step::RunErrand(0));
+    fails_with(next_step(&sent(RunErrand(0)), &first(broken())), "errand after the deployment failed", Some(2));
+    assert_eq!(next_step(&sent(RunErrand(0)), &first(Done)), Step::RunErrand(1));
+    let both = seen(vec![task(2, RunErrand(0), Done), task(3, RunErrand(1), Done)]);
+    assert_eq!(next_step(&sent(RunErrand(1)), &both), Step::Done);
+    // The director has forgotten everything before the second one.
+    assert_eq!(next_step(&sent(RunErrand(1)), &seen(vec![task(3, RunErrand(1), Done)])), Step::Done);
+}
+
+#[test]
+fn the_errands_of_the_plan_run_before_a_deletion_and_never_behind_it() {
+    use {Act::*, TaskState::*};
+    let desired = Desired { errands: 1, ..deletion() };
+    let sent = |act| Desired { submission: Some(Submission { act, after: TaskId(0) }), ..desired };
+    let errand = |state| seen(vec![task(7, RunErrand(0), state)]);
+    assert_eq!(next_step(&desired, &seen(vec![])), Step::RunErrand(0));
+    waits_for(next_step(&sent(RunErrand(0)), &errand(Unfinished)), "deletion in progress: running an errand (task 7)");
+    fails_with(next_step(&sent(RunErrand(0)), &errand(broken())), "errand before the deletion failed", Some(7));
+    assert_eq!(next_step(&sent(RunErrand(0)), &errand(Done)), Step::DeleteDeployment { force: false });
+    let half = seen(vec![task(8, DeleteDeployment, broken())]);
+    assert_eq!(next_step(&sent(DeleteDeployment), &half), Step::DeleteDeployment { force: true });
+    assert_eq!(next_step(&desired, &Observed { is_deployed: false, ..seen(vec![]) }), Step::Done);
 }
 
 #[test]

@@ -9,10 +9,9 @@ use super::observe::{self, Memory};
 use super::place::{self, Place};
 use crate::admission::parameters::Parameters;
 use crate::app::App;
-use crate::bosh::{self, TaskId};
-use crate::catalog::Deployment;
+use crate::bosh::{self, Target, TaskId};
+use crate::catalog::{Deployment, Errand};
 use crate::clock::Timestamp;
-use crate::documents::Documents;
 use crate::lifecycle::{Act, Ending, NOT_IN_TIME, Step, Submission};
 use crate::manifest::{CONFIGURE_ERRAND, MYSQL_GROUP, deployment_name};
 use crate::store::operations::{self, Kind, Operation};
@@ -21,7 +20,8 @@ use crate::store::operations::{self, Kind, Operation};
 pub(super) async fn act(app: &App, operation: &Operation, step: Step, memory: &mut Memory) -> anyhow::Result<Turn> {
     match step {
         Step::Deploy => deploy(app, operation, memory).await,
-        Step::RunErrand => send(app, operation, Request::RunErrand, memory).await,
+        Step::Configure => send(app, operation, Request::Configure, memory).await,
+        Step::RunErrand(place) => run_errand(app, operation, place, memory).await,
         Step::DeleteDeployment { force } => send(app, operation, Request::Delete { force }, memory).await,
         Step::Cancel(task) => cancel(app, task, memory).await,
         Step::Wait(why) => wait(app, operation, &why, memory).await,
@@ -34,7 +34,7 @@ pub(super) async fn act(app: &App, operation: &Operation, step: Step, memory: &m
 
 async fn deploy(app: &App, operation: &Operation, memory: &mut Memory) -> anyhow::Result<Turn> {
     let documents = app.documents();
-    let plan = plan(&documents, operation)?;
+    let plan = &documents.plan(operation)?.deployment;
     let place = match place::find(app, operation, plan).await {
         Ok(Ok(place)) => place,
         Ok(Err(why)) => return wait(app, operation, &format!("Instance update in progress: {why}"), memory).await,
@@ -51,6 +51,14 @@ async fn deploy(app: &App, operation: &Operation, memory: &mut Memory) -> anyhow
         Place::WithLeader(zone) => Request::Shrink(render(vec![zone])?),
     };
     send(app, operation, request, memory).await
+}
+
+async fn run_errand(app: &App, operation: &Operation, place: usize, memory: &mut Memory) -> anyhow::Result<Turn> {
+    match app.documents().errands(operation).get(place).cloned() {
+        Some(errand) => send(app, operation, Request::RunErrand(place, errand), memory).await,
+        // The catalog has changed since the step was chosen.
+        None => Ok(Turn::Pause(memory.pause())),
+    }
 }
 
 /// The director or its answer was no use. An operation that is overdue ends here too.
@@ -83,20 +91,14 @@ pub(super) async fn give_up(app: &App, operation: &Operation, error: &anyhow::Er
     fail(app, operation, &ending).await
 }
 
-/// What the plan of an instance means to the director.
-pub(super) fn plan<'a>(documents: &'a Documents, operation: &Operation) -> anyhow::Result<&'a Deployment> {
-    let attributes = &operation.attributes;
-    let service = documents.catalog.service(&attributes.service_id);
-    let plan = service.and_then(|service| service.plan(&attributes.plan_id));
-    plan.map(|plan| &plan.deployment).with_context(|| format!("find plan {} in the catalog", attributes.plan_id))
-}
-
 /// What makes a task.
 enum Request {
     Deploy(String),
     /// A deployment of a pair's leader alone.
     Shrink(String),
-    RunErrand,
+    Configure,
+    /// One of the plan's, and its place among them.
+    RunErrand(usize, Errand),
     Delete {
         force: bool,
     },
@@ -106,7 +108,8 @@ impl Request {
     fn act(&self) -> Act {
         match self {
             Request::Deploy(_) | Request::Shrink(_) => Act::Deploy,
-            Request::RunErrand => Act::RunErrand,
+            Request::Configure => Act::Configure,
+            Request::RunErrand(place, _) => Act::RunErrand(*place),
             Request::Delete { .. } => Act::DeleteDeployment,
         }
     }
@@ -168,13 +171,16 @@ async fn submit(app: &App, operation: &Operation, request: Request) -> Result<Op
         // else becomes the leader meanwhile.
         Request::Shrink(manifest) => director.deploy_and_fix(manifest, context).await.map(Some),
         Request::Delete { force } => director.delete_deployment(&deployment, force, context).await,
-        Request::RunErrand => {
+        Request::Configure => {
             let instances = director.instances(&deployment).await?;
             let first = instances.iter().find(|instance| instance.group == MYSQL_GROUP).ok_or_else(|| {
                 let why = format!("the deployment has no instance of `{MYSQL_GROUP}`");
                 bosh::Error::Garbled { act: "choose the instance for an errand", why }
             })?;
-            director.run_errand(&deployment, CONFIGURE_ERRAND, first, context).await.map(Some)
+            director.run_errand(&deployment, CONFIGURE_ERRAND, &[Target::of(first)], context).await.map(Some)
+        }
+        Request::RunErrand(_, Errand { name, instances }) => {
+            director.run_errand(&deployment, &name, &instances, context).await.map(Some)
         }
     }
 }

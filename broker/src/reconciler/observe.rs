@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{PAUSE_MAX, PAUSE_MIN};
 use crate::app::App;
 use crate::bosh::{self, TaskId};
+use crate::catalog::Errand;
 use crate::clock::Timestamp;
 use crate::ids::OperationId;
 use crate::lifecycle::{
@@ -140,8 +141,10 @@ pub(super) async fn is_writable(app: &App, operation: &Operation) -> Option<bool
 
 async fn own_tasks(app: &App, operation: &Operation, memory: &mut Memory) -> Result<Vec<Task>, bosh::Error> {
     let mut tasks = Vec::new();
+    let documents = app.documents();
+    let errands = documents.errands(operation);
     for listed in app.director.tasks_of(operation.id.as_str()).await? {
-        let Some(act) = act_of(&listed.description) else { continue };
+        let Some(act) = act_of(&listed.description, errands) else { continue };
         let state = match memory.ended.get(&listed.id) {
             Some(state) => state.clone(),
             None => state_of(app, act, &listed).await?,
@@ -174,20 +177,26 @@ async fn other_tasks(app: &App, operation: &Operation, deployment: &str) -> Resu
 }
 
 /// Which of our requests made a task. The director has no better word for it than the description.
-fn act_of(description: &str) -> Option<Act> {
-    let errand = format!("run errand {CONFIGURE_ERRAND} ");
+fn act_of(description: &str, errands: &[Errand]) -> Option<Act> {
     match description {
         "create deployment" => Some(Act::Deploy),
-        text if text.starts_with(&errand) => Some(Act::RunErrand),
         text if text.starts_with("delete deployment") => Some(Act::DeleteDeployment),
-        _ => None,
+        text => {
+            let name = text.strip_prefix("run errand ")?.split(' ').next()?;
+            match name == CONFIGURE_ERRAND {
+                true => Some(Act::Configure),
+                false => errands.iter().position(|errand| errand.name == name).map(Act::RunErrand),
+            }
+        }
     }
 }
 
 async fn state_of(app: &App, act: Act, task: &bosh::Task) -> Result<TaskState, bosh::Error> {
     match task.state.as_str() {
-        "done" if act == Act::RunErrand => Ok(errand_state(&app.director.errand_results(task.id).await?)),
-        "done" => Ok(TaskState::Done),
+        "done" => match act {
+            Act::Configure | Act::RunErrand(_) => Ok(errand_state(&app.director.errand_results(task.id).await?)),
+            Act::Deploy | Act::DeleteDeployment => Ok(TaskState::Done),
+        },
         "error" | "cancelled" | "timeout" => {
             let error = app.director.task_error(task.id).await?.map(|error| (error.code, error.message));
             Ok(TaskState::Failed(failure(task, error)))
@@ -245,14 +254,17 @@ mod tests {
 
     #[test]
     fn tasks_are_told_apart_by_their_descriptions() {
+        let errand = |name: &str| Errand { name: name.into(), instances: vec![] };
+        let errands = [errand("smoke"), errand("inspect")];
         for (description, expected) in [
             ("create deployment", Some(Act::Deploy)),
-            ("run errand configure-leader-follower from deployment d", Some(Act::RunErrand)),
-            ("run errand inspect from deployment d", None),
+            ("run errand configure-leader-follower from deployment d", Some(Act::Configure)),
+            ("run errand inspect from deployment d", Some(Act::RunErrand(1))),
+            ("run errand inspector from deployment d", None),
             ("delete deployment d", Some(Act::DeleteDeployment)),
             ("retrieve vm-stats", None),
         ] {
-            assert_eq!(act_of(description), expected, "{description}");
+            assert_eq!(act_of(description, &errands), expected, "{description}");
         }
     }
 

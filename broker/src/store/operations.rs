@@ -9,12 +9,12 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::instances::attributes;
+use super::submission::{columns, submission};
 use super::{Connection, instances};
 use crate::admission::{Attributes, Target};
-use crate::bosh::TaskId;
 use crate::clock::Timestamp;
 use crate::ids::{InstanceId, OperationId};
-use crate::lifecycle::{Act, Submission};
+use crate::lifecycle::Submission;
 
 /// What an operation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(crate) struct Operation {
     pub(crate) request_id: String,
     pub(crate) submission: Option<Submission>,
     pub(crate) halted: Option<Halted>,
+    /// Its creation succeeded, and the director was never told to delete it.
+    pub(crate) is_whole: bool,
     pub(crate) deadline_at: Timestamp,
     /// The end of the lease under which this was read. Nothing is sent under another one.
     pub(crate) claimed_until: Timestamp,
@@ -135,8 +137,11 @@ pub(crate) async fn newest_report(db: &mut Connection, instance: &InstanceId) ->
 
 /// The operation in progress on an instance.
 pub(crate) async fn in_progress(db: &mut Connection, instance: &InstanceId) -> anyhow::Result<Option<Operation>> {
-    let sql = "SELECT o.id, o.instance_id, o.kind, o.description, o.request_id, o.sent, o.sent_after, o.deadline_at, \
-               h.id AS halted_id, h.sent AS halted_sent, h.sent_after AS halted_sent_after, \
+    let sql = "SELECT o.id, o.instance_id, o.kind, o.description, o.request_id, o.sent, o.sent_errand, o.sent_after, o.deadline_at, \
+               h.id AS halted_id, h.sent AS halted_sent, h.sent_errand AS halted_errand, h.sent_after AS halted_sent_after, \
+               (SELECT w.kind FROM operations w WHERE w.instance_id = o.instance_id AND w.id <> o.id AND \
+               (w.sent = 'delete deployment' OR w.kind = 'create' AND w.state = 'succeeded') \
+               ORDER BY w.number DESC LIMIT 1) AS last_end, \
                i.claimed_until, i.service_id, i.organization_guid, i.space_guid, \
                COALESCE(o.plan_id, i.plan_id) AS plan_id, COALESCE(o.parameters, i.parameters) AS parameters, o.maintenance_version \
                FROM operations o JOIN service_instances i ON i.id = o.instance_id \
@@ -162,14 +167,15 @@ pub(crate) async fn record_submission(
     operation: &Operation,
     submission: Option<Submission>,
 ) -> anyhow::Result<bool> {
-    let sql = "UPDATE operations SET sent = $2, sent_after = $3 WHERE id = $1 AND state = 'in progress' \
+    let sql = "UPDATE operations SET sent = $2, sent_after = $3, sent_errand = $5 WHERE id = $1 AND state = 'in progress' \
                AND $4 = (SELECT i.claimed_until FROM service_instances i WHERE i.id = operations.instance_id)";
-    let after = submission.map_or(0, |sent| sent.after.0);
+    let (sent, errand, after) = columns(submission)?;
     let query = sqlx::query(sql)
         .bind(operation.id.as_str())
-        .bind(submission.map(|sent| sent.act.name()))
-        .bind(i64::try_from(after).context("record the number of a task")?)
-        .bind(operation.claimed_until.0);
+        .bind(sent)
+        .bind(after)
+        .bind(operation.claimed_until.0)
+        .bind(errand);
     Ok(query.execute(db).await.context("record what is to be sent")?.rows_affected() == 1)
 }
 
@@ -262,21 +268,6 @@ impl Kind {
     }
 }
 
-impl Act {
-    fn name(self) -> &'static str {
-        match self {
-            Act::Deploy => "deploy",
-            Act::RunErrand => "run errand",
-            Act::DeleteDeployment => "delete deployment",
-        }
-    }
-
-    fn parse(name: &str) -> anyhow::Result<Act> {
-        let acts = [Act::Deploy, Act::RunErrand, Act::DeleteDeployment];
-        acts.into_iter().find(|act| act.name() == name).with_context(|| format!("read the act `{name}`"))
-    }
-}
-
 fn state_name(state: State) -> &'static str {
     match state {
         State::InProgress => "in progress",
@@ -301,12 +292,14 @@ fn operation(row: &AnyRow) -> anyhow::Result<Operation> {
     let halted_id: Option<String> = row.try_get("halted_id")?;
     let halted = match halted_id {
         Some(id) => {
-            let submission = submission(row.try_get("halted_sent")?, row.try_get("halted_sent_after")?)?;
+            let (sent, errand) = (row.try_get("halted_sent")?, row.try_get("halted_errand")?);
+            let submission = submission(sent, errand, row.try_get("halted_sent_after")?)?;
             Some(Halted { id: operation_id(&id)?, submission })
         }
         None => None,
     };
     let instance: String = row.try_get("instance_id")?;
+    let last_end: Option<&str> = row.try_get("last_end")?;
     Ok(Operation {
         id: operation_id(row.try_get("id")?)?,
         kind: Kind::parse(row.try_get("kind")?)?,
@@ -315,7 +308,8 @@ fn operation(row: &AnyRow) -> anyhow::Result<Operation> {
         maintenance_version: row.try_get("maintenance_version")?,
         description: row.try_get("description")?,
         request_id: row.try_get("request_id")?,
-        submission: submission(row.try_get("sent")?, row.try_get("sent_after")?)?,
+        submission: submission(row.try_get("sent")?, row.try_get("sent_errand")?, row.try_get("sent_after")?)?,
+        is_whole: last_end == Some("create"),
         halted,
         deadline_at: Timestamp(row.try_get("deadline_at")?),
         claimed_until: Timestamp(row.try_get("claimed_until")?),
@@ -324,10 +318,4 @@ fn operation(row: &AnyRow) -> anyhow::Result<Operation> {
 
 pub(super) fn operation_id(text: &str) -> anyhow::Result<OperationId> {
     OperationId::parse(text).with_context(|| format!("read the operation id `{text}`"))
-}
-
-fn submission(act: Option<&str>, after: i64) -> anyhow::Result<Option<Submission>> {
-    let Some(act) = act else { return Ok(None) };
-    let after = TaskId(u64::try_from(after).context("read the number of a task")?);
-    Ok(Some(Submission { act: Act::parse(act)?, after }))
 }

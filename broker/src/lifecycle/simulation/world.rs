@@ -113,6 +113,15 @@ impl World {
         self.tasks.iter().any(|task| task.operation == operation && task.act == act && task.state == TaskState::Done)
     }
 
+    /// Every errand of a plan was done for an operation. That none is done twice is checked when they arrive.
+    pub(super) fn assert_errands_done(&self, operation: u64, errands: usize) {
+        for errand in 0..errands {
+            let is_it = |task: &&SimTask| task.operation == operation && task.act == Act::RunErrand(errand);
+            let done = self.tasks.iter().filter(is_it).filter(|task| task.state == TaskState::Done).count();
+            assert!(done >= 1, "operation {operation}: errand {errand} was done {done} times");
+        }
+    }
+
     pub(super) fn cancel(&mut self, id: TaskId) {
         let ends_at = self.now + 10;
         for task in self.tasks.iter_mut().filter(|task| task.id == id) {
@@ -172,7 +181,7 @@ impl World {
         // What it does and how it ends changes nothing for us.
         let outcome = TaskState::Failed(Failure { reason: Reason::Final, cause: "not ours".into() });
         let ends_at = self.now + random.random_range(1..LOCK_MAX);
-        self.add_task(NOT_OURS, Act::RunErrand, outcome, ends_at);
+        self.add_task(NOT_OURS, Act::Configure, outcome, ends_at);
     }
 
     fn is_locked(&self) -> bool {
@@ -192,9 +201,9 @@ impl World {
             task.state = task.outcome.clone();
             match (&task.state, task.act) {
                 (TaskState::Done, Act::DeleteDeployment) => self.is_deployed = false,
-                (TaskState::Done, Act::RunErrand) => self.errands_done += 1,
+                (TaskState::Done, Act::Configure) => self.errands_done += 1,
                 (TaskState::Done, Act::Deploy) => self.deployed_last_by = Some(task.operation),
-                (TaskState::Unfinished | TaskState::Failed(_), _) => {}
+                (TaskState::Done, Act::RunErrand(_)) | (TaskState::Unfinished | TaskState::Failed(_), _) => {}
             }
         }
     }
