@@ -9,6 +9,7 @@ mod errand;
 mod event;
 mod link;
 mod list;
+mod login;
 mod table;
 mod task;
 

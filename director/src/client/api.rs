@@ -2,6 +2,7 @@
 //! twice would do it twice. Questions are repeated while the director cannot be reached.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -10,6 +11,7 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::arguments::Connection;
+use super::login::{Credentials, Login};
 
 const DEFAULT_PORT: u16 = 25555;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,8 +24,9 @@ const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Director {
     http: reqwest::Client,
     base: Url,
-    client: Option<String>,
-    secret: Option<String>,
+    credentials: Option<Credentials>,
+    /// How they are shown; known after the first question.
+    login: Mutex<Option<Login>>,
     /// It answered before, so it comes back.
     was_reached: AtomicBool,
 }
@@ -52,8 +55,8 @@ impl Director {
         Ok(Self {
             http: http.build().context("prepare to speak to the director")?,
             base,
-            client: connection.client.clone(),
-            secret: secret(connection)?,
+            credentials: credentials(connection)?,
+            login: Mutex::new(None),
             was_reached: AtomicBool::new(false),
         })
     }
@@ -61,8 +64,8 @@ impl Director {
     /// `environment 'URL' as client 'NAME'`, as the `bosh` CLI begins.
     pub(super) fn describe(&self) -> String {
         let url = self.base.as_str().trim_end_matches('/');
-        match &self.client {
-            Some(client) => format!("environment '{url}' as client '{client}'"),
+        match &self.credentials {
+            Some(Credentials { client, .. }) => format!("environment '{url}' as client '{client}'"),
             None => format!("environment '{url}' as anonymous user"),
         }
     }
@@ -122,30 +125,44 @@ impl Director {
         query: &[(&str, &str)],
         body: Body<'_>,
     ) -> anyhow::Result<Response> {
-        let request = self.request(method, path, query)?;
-        let request = match body {
-            Body::Empty => request,
-            Body::Yaml(text) => request.header(CONTENT_TYPE, "text/yaml").body(text.to_owned()),
-            Body::Json(value) => request.json(value),
+        let send = async || {
+            let request = self.request(method.clone(), path, query).await?;
+            let request = match &body {
+                Body::Empty => request,
+                Body::Yaml(text) => request.header(CONTENT_TYPE, "text/yaml").body((*text).to_owned()),
+                Body::Json(value) => request.json(value),
+            };
+            let answer = request.send().await.inspect(|_| self.was_reached.store(true, Ordering::Relaxed));
+            answer.map_err(|error| self.doubt(error))
         };
-        let answer = request.send().await.inspect(|_| self.was_reached.store(true, Ordering::Relaxed));
-        answer.map_err(|error| {
-            if error.is_connect() {
-                return self.unreachable(error);
-            }
-            let doubt = "the director may have taken the request, but its answer was lost; see `tasks --recent`";
-            anyhow!(error.without_url()).context(doubt)
-        })
+        let answer = send().await?;
+        // Nothing was done yet.
+        let may_ask_again = answer.status() == StatusCode::UNAUTHORIZED && self.renew_token().await?;
+        if may_ask_again { send().await } else { Ok(answer) }
+    }
+
+    fn doubt(&self, error: reqwest::Error) -> anyhow::Error {
+        if error.is_connect() {
+            return self.unreachable(error);
+        }
+        let doubt = "the director may have taken the request, but its answer was lost; see `tasks --recent`";
+        anyhow!(error.without_url()).context(doubt)
     }
 
     async fn question(&self, path: &[&str], query: &[(&str, &str)], from: Option<usize>) -> anyhow::Result<Response> {
-        let mut tries = 1;
+        let (mut tries, mut has_renewed) = (1, false);
         loop {
-            let mut request = self.request(Method::GET, path, query)?;
+            let mut request = self.request(Method::GET, path, query).await?;
             if let Some(from) = from {
                 request = request.header(RANGE, format!("bytes={from}-"));
             }
             let answer = request.send().await;
+            if !has_renewed && answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
+                has_renewed = true;
+                if self.renew_token().await? {
+                    continue;
+                }
+            }
             let may_pass = tries < QUESTION_TRIES && self.was_reached.load(Ordering::Relaxed);
             match answer {
                 Ok(response) if !may_pass || !is_passing(response.status()) => {
@@ -160,19 +177,54 @@ impl Director {
         }
     }
 
-    fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<RequestBuilder> {
+    async fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<RequestBuilder> {
+        let request = self.anonymous_request(method, path, query)?;
+        match &self.credentials {
+            Some(credentials) => Ok(self.login(credentials).await?.sign(request, credentials)),
+            None => Ok(request),
+        }
+    }
+
+    fn anonymous_request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<RequestBuilder> {
         let mut url = self.base.clone();
         let mut segments = url.path_segments_mut().map_err(|()| anyhow!("{} has no paths", self.base))?;
         segments.pop_if_empty().extend(path);
         drop(segments);
-        let mut request = self.http.request(method, url);
-        if !query.is_empty() {
-            request = request.query(query);
+        let request = self.http.request(method, url);
+        Ok(if query.is_empty() { request } else { request.query(query) })
+    }
+
+    async fn login(&self, credentials: &Credentials) -> anyhow::Result<Login> {
+        let known = self.known_login().clone();
+        if let Some(login) = known {
+            return Ok(login);
         }
-        Ok(match &self.client {
-            Some(client) => request.basic_auth(client, self.secret.as_ref()),
-            None => request,
-        })
+        let answer = self.anonymous_request(Method::GET, &["info"], &[])?.send().await;
+        let info = json(checked(answer.map_err(|error| self.unreachable(error))?).await?).await?;
+        let login = Login::new(&self.http, &info, credentials).await?;
+        *self.known_login() = Some(login.clone());
+        Ok(login)
+    }
+
+    /// Whether there is a new token now: the old one may have expired.
+    async fn renew_token(&self) -> anyhow::Result<bool> {
+        let known = self.known_login().clone();
+        let (Some(login), Some(credentials)) = (known, &self.credentials) else { return Ok(false) };
+        let renewed = login.renewed(&self.http, credentials).await?;
+        let is_new = renewed.is_some();
+        if is_new {
+            *self.known_login() = renewed;
+        }
+        Ok(is_new)
+    }
+
+    fn known_login(&self) -> MutexGuard<'_, Option<Login>> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -207,14 +259,16 @@ fn authority(path_or_pem: &str) -> anyhow::Result<Vec<Certificate>> {
     Certificate::from_pem_bundle(pem.as_bytes()).context("use the director's authority")
 }
 
-fn secret(connection: &Connection) -> anyhow::Result<Option<String>> {
-    match &connection.client_secret_file {
+fn credentials(connection: &Connection) -> anyhow::Result<Option<Credentials>> {
+    let Some(client) = connection.client.clone() else { return Ok(None) };
+    let secret = match &connection.client_secret_file {
         Some(file) => {
             let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-            Ok(Some(text.trim_end_matches('\n').to_owned()))
+            Some(text.trim_end_matches('\n').to_owned())
         }
-        None => Ok(std::env::var("BOSH_CLIENT_SECRET").ok()),
-    }
+        None => std::env::var("BOSH_CLIENT_SECRET").ok(),
+    };
+    Ok(Some(Credentials { client, secret }))
 }
 
 /// Turn what the director refuses into its own words.

@@ -1,5 +1,6 @@
-//! `env` and others against a director with a UAA, with client credentials.
+//! `env` and others against a director with a UAA, with client credentials; the CLI's calls, and our own client.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use reqwest::header::CONTENT_TYPE;
@@ -88,6 +89,32 @@ async fn a_token_is_good_until_it_expires() {
     assert_eq!((refusal.status, refusal.text()), (401, "Not authorized: '/deployments'\n"));
     let another = Api::anonymous(&lab).with(&format!("bearer {}", token(&lab, "Basic YWRtaW46c2VjcmV0").await));
     assert_eq!(another.get("/deployments").await.status, 200);
+}
+
+/// The client subcommands: `env` shows whose token it is, and a task is followed for longer than a token lasts.
+#[tokio::test]
+async fn our_own_client_asks_for_a_token_and_for_the_next_one() {
+    let lab = Lab::configured(&CONFIG.replace("LIFETIME", "2"));
+    assert!(lab.run("env").lines().any(|line| line.starts_with("User") && line.contains("admin")));
+    lab.run("update-cloud-config cloud.yml");
+    lab.run("deploy manifest.yml -v given=5");
+    let mut errand = lab.command("run-errand slow --instance=mysql/0");
+    let errand = errand.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let tasks = lab.until("tasks", |tasks| tasks.contains("run errand slow"));
+    let id = tasks.lines().find(|line| line.contains("processing")).unwrap().split(' ').next().unwrap();
+    let younger = Api::anonymous(&lab).with(&format!("bearer {}", token(&lab, "Basic YWRtaW46c2VjcmV0").await));
+
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while younger.get("/deployments").await.status == 200 {
+        assert!(Instant::now() < deadline, "it is good for ever");
+    }
+    lab.run(&format!("cancel-task {id}"));
+
+    let ended = errand.wait_with_output().unwrap();
+    let text = String::from_utf8(ended.stdout).unwrap();
+    assert!(text.contains("Exit Code  143\n"), "{text}{}", String::from_utf8_lossy(&ended.stderr));
+    let stranger = lab.fail("deployments --client nobody");
+    assert!(stranger.contains("the UAA does not know this client"), "{stranger}");
 }
 
 #[tokio::test]
