@@ -93,13 +93,14 @@ impl Deed {
 impl Events {
     pub(crate) fn open(state: &Path) -> Result<Self> {
         let path = state.join("events");
-        let text = match std::fs::read_to_string(&path) {
+        let text = match std::fs::read(&path) {
             Ok(text) => text,
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(cause) => return Err(cause).with_context(|| format!("read {}", path.display())),
         };
-        // A director that died may have left half a line.
-        let mut events: VecDeque<Event> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        // A director that died may have left half a line, and half a character.
+        let lines = text.split(|byte| *byte == b'\n');
+        let mut events: VecDeque<Event> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
         let last_id = events.back().map_or(0, |event| event.id);
         events.drain(..events.len().saturating_sub(KEPT));
         write_anew(&path, &events)?;
@@ -237,7 +238,7 @@ mod tests {
         let events = Events::open(state.path()).unwrap();
         events.tell(actor(1), Deed::new("create", "vm", "vm-1"), None);
         let written = events.select(&Filter::default(), 200);
-        file::append(&state.path().join("events"), b"{\"id\": 2, \"par").unwrap();
+        file::append(&state.path().join("events"), b"{\"id\": 2, \"user\": \"J\xc3").unwrap();
 
         let again = Events::open(state.path()).unwrap();
         let after_the_crash = again.select(&Filter::default(), 200);

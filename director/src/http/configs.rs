@@ -19,6 +19,8 @@ use crate::error::{Code, Error, Result};
 use crate::event::Deed;
 use crate::model::{CLOUD_TYPE, DEFAULT_NAME, Shared, StoredConfig};
 
+/// As long as BOSH's columns for them.
+const LONGEST_NAME: usize = 255;
 /// Types that have an effect on a real director and would have none here.
 const WITHOUT_EFFECT: [&str; 3] = ["runtime", "cpi", "resurrection"];
 
@@ -87,7 +89,7 @@ pub(super) async fn update_cloud(
     body: Bytes,
 ) -> Answer {
     answer::require_yaml(&headers, &uri)?;
-    let name = query.name.filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+    let name = short("name", query.name.filter(|name| !name.is_empty()).or_else(|| Some(DEFAULT_NAME.to_owned())))?;
     let wish = Wish { kind: CLOUD_TYPE.to_owned(), name, content: answer::utf8(&body)?.to_owned() };
     let deed = Deed::new("update", "cloud-config", &wish.name);
     told(&app, &requester, deed, update_config(&app, wish, None)).await?;
@@ -136,8 +138,8 @@ pub(super) async fn update(
 }
 
 pub(super) async fn delete(State(app): State<App>, requester: Requester, Query(query): Query<NameQuery>) -> Answer {
-    let kind = required("type", query.kind)?;
-    let name = required("name", query.name)?;
+    let kind = short("type", query.kind)?;
+    let name = short("name", query.name)?;
     let deed = Deed::new("delete", &format!("config/{kind}"), &name);
     delete_where(&app, &requester, deed, move |config| config.kind == kind && config.name == name).await
 }
@@ -160,8 +162,8 @@ impl Wish {
         let text = |id: &Value| id.as_str().map_or_else(|| id.to_string(), str::to_owned);
         let expected = update.expected_latest_id.as_ref().filter(|id| !id.is_null()).map(text);
         let wish = Self {
-            kind: required("type", update.kind)?,
-            name: required("name", update.name)?,
+            kind: short("type", update.kind)?,
+            name: short("name", update.name)?,
             content: required("content", update.content)?,
         };
         Ok((wish, expected))
@@ -184,6 +186,14 @@ impl Wish {
             serde_yaml::from_str(content).map_err(|cause| bad_yaml(format!("Config must be valid YAML: {cause}")))?;
         if content.is_mapping() { Ok(()) } else { Err(bad_yaml("YAML hash expected".to_owned())) }
     }
+}
+
+fn short(name: &str, value: Option<String>) -> Result<String> {
+    let value = required(name, value)?;
+    if value.len() <= LONGEST_NAME {
+        return Ok(value);
+    }
+    Err(Error::new(Code::ConfigInvalid, format!("'{name}' has at most {LONGEST_NAME} characters")))
 }
 
 fn required(name: &str, value: Option<String>) -> Result<String> {

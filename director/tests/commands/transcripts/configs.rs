@@ -66,6 +66,7 @@ async fn a_config_that_cannot_be_used_is_refused_and_told_in_the_events() {
     let api = Api::of(&lab);
     let table = [
         (json!({"name": "n", "content": "{}"}), 440_010, "'type' is required"),
+        (json!({"type": "t", "name": "n".repeat(256), "content": "{}"}), 440_010, "at most 255 characters"),
         (json!({"type": "t", "name": "n", "content": "a: ["}), 440_011, "must be valid YAML"),
         (json!({"type": "t", "name": "n", "content": "just text"}), 440_011, "YAML hash expected"),
         (json!({"type": "runtime", "name": "default", "content": "addons: []"}), 440_010, "would have no effect"),
