@@ -141,6 +141,12 @@ impl Api {
         .await
     }
 
+    /// A deploy that names this context.
+    pub(crate) async fn with_context(&self, id: &str) -> Answer {
+        let request = self.request(Method::POST, "/deployments").header(CONTENT_TYPE, "text/yaml");
+        answer(request.header("x-bosh-context-id", id).body("name: never")).await
+    }
+
     /// A form, as it is sent to a UAA.
     pub(crate) async fn form(&self, path: &str, form: &str) -> Answer {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/x-www-form-urlencoded");

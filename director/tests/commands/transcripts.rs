@@ -5,6 +5,7 @@ mod cloud_check;
 mod configs;
 mod deploying;
 mod instances;
+mod operating;
 mod uaa;
 
 use serde_json::{Value, json};
