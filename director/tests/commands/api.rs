@@ -205,15 +205,6 @@ impl Api {
     }
 }
 
-/// So that everything can be deleted. Fails where there is nothing to delete.
-pub(crate) fn unignore_all(lab: &Lab) {
-    let api = Api::of(lab);
-    let request = api.request(Method::PUT, "/deployments/lab/instance_groups/mysql/*/ignore");
-    let request = request.header(CONTENT_TYPE, "application/json").body(r#"{"ignore": false}"#);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let _ = runtime.block_on(async { request.send().await });
-}
-
 async fn answer(request: RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -100,8 +100,9 @@ async fn our_own_client_asks_for_a_token_and_for_the_next_one() {
     lab.run("deploy manifest.yml -v given=5");
     let mut errand = lab.command("run-errand slow --instance=mysql/0");
     let errand = errand.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let tasks = lab.until("tasks", |tasks| tasks.contains("run errand slow"));
-    let id = tasks.lines().find(|line| line.contains("processing")).unwrap().split(' ').next().unwrap();
+    let is_slow = |line: &&str| line.contains("processing") && line.contains("run errand slow");
+    let tasks = lab.until("tasks", |tasks| tasks.lines().any(|line| is_slow(&line)));
+    let id = tasks.lines().find(is_slow).unwrap().split(' ').next().unwrap();
     let younger = Api::anonymous(&lab).with(&format!("bearer {}", token(&lab, "Basic YWRtaW46c2VjcmV0").await));
 
     let deadline = Instant::now() + Duration::from_secs(20);
