@@ -56,6 +56,7 @@ async fn dispatch(connection: &Connection, command: Command) -> Outcome {
         Command::Errands => list::errands(&director, deployment()?).await,
         Command::Variables => list::variables(&director, deployment()?).await,
         Command::Manifest => list::manifest(&director, deployment()?).await,
+        Command::Events => list::events(&director, all).await,
         Command::Locks => list::locks(&director).await,
         Command::Disks { orphaned: _ } => list::orphaned_disks(&director).await,
         Command::CloudConfig => list::cloud_config(&director).await,
@@ -73,6 +74,9 @@ async fn dispatch(connection: &Connection, command: Command) -> Outcome {
             change::instance(&director, deployment()?, InstanceCommand::Recreate, &options).await
         }
         Command::DeleteDeployment { force } => change::delete_deployment(&director, deployment()?, force).await,
+        Command::Ignore { slug } => change::ignore(&director, deployment()?, &slug, true).await,
+        Command::Unignore { slug } => change::ignore(&director, deployment()?, &slug, false).await,
+        Command::AttachDisk { slug, cid } => change::attach_disk(&director, deployment()?, &slug, &cid).await,
         Command::DeleteVm { cid } => change::delete_vm(&director, &cid).await,
         Command::OrphanDisk { cid } => change::orphan_disk(&director, &cid).await,
         Command::DeleteDisk { cid } => change::delete_disk(&director, &cid).await,

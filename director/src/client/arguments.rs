@@ -76,6 +76,16 @@ pub(crate) enum Command {
     Restart(InstanceOptions),
     /// Make the VMs of instances anew, with the same disks
     Recreate(InstanceOptions),
+    /// Keep the director's hands off an instance
+    Ignore {
+        #[arg(value_name = "GROUP/ID|INDEX")]
+        slug: Slug,
+    },
+    /// Let the director look after an instance again
+    Unignore {
+        #[arg(value_name = "GROUP/ID|INDEX")]
+        slug: Slug,
+    },
     /// Delete a VM
     DeleteVm { cid: String },
     /// List the tasks that run, or that ran
@@ -98,6 +108,8 @@ pub(crate) enum Command {
     CloudConfig,
     /// Bring lost VMs back by themselves, or not
     UpdateResurrection { switch: Switch },
+    /// List what was done, by whom, the newest first
+    Events,
     /// List the locks and the tasks that hold them
     Locks,
     /// List the variables that a deployment uses
@@ -110,6 +122,12 @@ pub(crate) enum Command {
     },
     /// Take the disk of an instance without a VM; its next VM has a new one
     OrphanDisk { cid: String },
+    /// Give an orphaned disk to an instance without a VM
+    AttachDisk {
+        #[arg(value_name = "GROUP/ID")]
+        slug: Slug,
+        cid: String,
+    },
     /// Delete an orphaned disk
     DeleteDisk { cid: String },
     /// Print the stable client address of a deployment

@@ -103,6 +103,28 @@ pub(super) async fn orphan_disk(director: &Director, cid: &str) -> Outcome {
     delete(director, &["disks", cid], &[("orphan", "true")]).await
 }
 
+/// `ignore` and `unignore`.
+pub(super) async fn ignore(director: &Director, deployment: &str, slug: &Slug, is_ignored: bool) -> Outcome {
+    let (group, id) = one(slug)?;
+    let path = ["deployments", deployment, "instance_groups", group, id, "ignore"];
+    director.change(Method::PUT, &path, &[], Body::Json(&json!({"ignore": is_ignored}))).await?;
+    print(&format!("Using {}\n", director.describe()))?;
+    Ok(Success::Told)
+}
+
+pub(super) async fn attach_disk(director: &Director, deployment: &str, slug: &Slug, cid: &str) -> Outcome {
+    let (group, id) = one(slug)?;
+    print(&format!("Using {}\n\n", director.describe()))?;
+    let query = [("deployment", deployment), ("job", group), ("instance_id", id), ("disk_properties", "ignore")];
+    let id = director.submit(Method::PUT, &["disks", cid, "attachments"], &query, Body::Empty).await?;
+    task::follow(director, id).await.map(|()| Success::Told)
+}
+
+fn one(slug: &Slug) -> anyhow::Result<(&str, &str)> {
+    let id = slug.id.as_deref().context("name one instance, written GROUP/ID")?;
+    Ok((&slug.group, id))
+}
+
 async fn delete(director: &Director, path: &[&str], query: &[(&str, &str)]) -> Outcome {
     print(&format!("Using {}\n\n", director.describe()))?;
     let id = director.submit(Method::DELETE, path, query, Body::Empty).await?;

@@ -130,6 +130,24 @@ pub(super) async fn cloud_config(director: &Director) -> Outcome {
     Ok(Success::Silent)
 }
 
+pub(super) async fn events(director: &Director, deployment: Option<&str>) -> Outcome {
+    let query: Vec<(&str, &str)> = deployment.map(|deployment| ("deployment", deployment)).into_iter().collect();
+    let events = director.get(&["events"], &query).await?;
+    let id = |event: &Value| match event["parent_id"].as_str() {
+        Some(parent) => format!("{} <- {parent}", cell(&event["id"])),
+        None => cell(&event["id"]),
+    };
+    let row = |event: &Value| {
+        let of = ["user", "action", "object_type", "object_name", "task", "deployment", "instance", "error"];
+        let rest = of.map(|key| cell(&event[key]));
+        [id(event), timestamp(event["timestamp"].as_i64())].into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    let headings =
+        ["ID", "Time", "User", "Action", "Object Type", "Object Name", "Task ID", "Deployment", "Instance", "Error"];
+    let rows: Vec<_> = items(&events).map(row).collect();
+    show(director, &table(&headings, &rows, rows.len(), "events"))
+}
+
 pub(super) async fn locks(director: &Director) -> Outcome {
     let locks = director.get(&["locks"], &[]).await?;
     let expires = |lock: &Value| {

@@ -103,6 +103,7 @@ fn moves_instances(director: &Lab) {
     director.run("start mysql/1");
     assert!(is_running_twice(&director.run("instances")));
     changes_a_disk(director);
+    ignores_an_instance(director);
 }
 
 fn changes_a_disk(director: &Lab) {
@@ -117,8 +118,25 @@ fn changes_a_disk(director: &Lab) {
     assert!(has_row(&director.run("disks --orphaned"), &[&old, "mysql/"]));
     assert!(director.run(&format!("orphan-disk {old}")).contains("is an orphan already"));
     director.run("start mysql/1");
-    assert_ne!(director.disk("z2"), old);
-    director.run(&format!("delete-disk {old}"));
+    let new = director.disk("z2");
+    assert_ne!(new, old);
+    director.run("stop mysql/1 --hard");
+    director.run(&format!("attach-disk {} {old}", director.word("z2", "mysql/")));
+    director.run("start mysql/1");
+    assert_eq!(director.disk("z2"), old);
+    director.run(&format!("delete-disk {new}"));
+}
+
+fn ignores_an_instance(director: &Lab) {
+    director.run("ignore mysql/0");
+    let refusal = director.fail("recreate mysql/0 --no-converge");
+    assert!(refusal.contains("You need to unignore it first"), "{refusal}");
+    director.run("unignore mysql/0");
+    director.run("recreate mysql/0 --no-converge");
+    assert!(director.fail("ignore mysql").contains("name one instance"));
+    let events = director.run("events");
+    assert!(has_row(&events, &[" <- ", "admin", "recreate", "instance", "mysql/", "lab"]), "{events}");
+    assert!(has_row(&events, &["attach", "disk", "disk-"]), "{events}");
 }
 
 fn survives_losses(director: &mut Lab) {
