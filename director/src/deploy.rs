@@ -3,6 +3,7 @@
 //! the stored manifest and one change on top.
 
 mod enter;
+mod pre_stop;
 pub(crate) mod turn;
 
 use std::sync::Arc;

@@ -45,7 +45,7 @@ impl OwnBroker {
     pub async fn start(stack: &Stack) -> Result<OwnBroker> {
         let id = broker::new_id();
         let directory = stack.directory().join(format!("broker-{id}"));
-        copy(&stack::documents(), &directory.join("documents"))?;
+        stack::copy_documents(&stack::documents(), &directory.join("documents"))?;
         let database = StateDatabase::new(&id, directory.join("store/mysql-broker/state.db")).await?;
         let proxy = Proxy::start(&stack.director).await?;
         let mut config = stack.director.job_config(BROKER_DEPLOYMENT, "mysql-broker")?;
@@ -142,15 +142,6 @@ fn spawn(directory: &Path) -> Result<Child> {
     command.arg("--config").arg(directory.join("config.json")).env("RUST_LOG", "debug");
     let streams = (log.try_clone().context("share the log")?, log);
     command.stdout(streams.0).stderr(streams.1).spawn().context("start mysql-broker")
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-    for entry in fs::read_dir(from).context("list the documents")? {
-        let entry = entry.context("list the documents")?;
-        fs::copy(entry.path(), to.join(entry.file_name())).with_context(|| format!("copy {:?}", entry.file_name()))?;
-    }
-    Ok(())
 }
 
 fn free_port(ip: &Value) -> Result<u16> {

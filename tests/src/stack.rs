@@ -1,6 +1,7 @@
 //! A stack: the built director and, deployed by it, the built broker, on addresses and in a directory of its own.
 //! Whatever happens to the process that started it, its guard removes everything.
 
+pub use catalog::copy_documents;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -8,8 +8,9 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::enter::remove_instance;
+use super::pre_stop::pre_stop;
 use crate::clock;
-use crate::cpi::{ErrandOutput, Job, NextState, Process, ProcessState, VmOrder, VmState};
+use crate::cpi::{Job, NextState, Process, ProcessState, VmOrder, VmState};
 use crate::director::Director;
 use crate::error::{Code, Error, Result};
 use crate::event::Deed;
@@ -98,7 +99,9 @@ impl Turn {
         let cpi = &subject.director.cpi;
         let mut vm = self.instance.vm.clone();
         if let (true, Some(vm)) = (self.steps.stop, &vm) {
-            self.pre_stop(subject, &vm.cid).await;
+            if !self.wanted.skips_drain {
+                pre_stop(subject, &vm.cid, self.next_state()).await;
+            }
             cpi.stop_jobs(&vm.cid).await?;
         }
         if self.steps.delete_vm {
@@ -124,20 +127,8 @@ impl Turn {
         Ok(())
     }
 
-    /// Ask the jobs to prepare for being stopped. They are stopped whatever becomes of that.
-    async fn pre_stop(&self, subject: Subject<'_>, cid: &str) {
-        if self.wanted.skips_drain {
-            return;
-        }
-        let next = if self.steps.delete_vm { NextState::Delete } else { NextState::Keep };
-        let cancelled = subject.task.cancelled.clone();
-        match subject.director.cpi.pre_stop(cid, next, cancelled).await {
-            Ok(outputs) => outputs.iter().for_each(|(job, output)| {
-                let ErrandOutput { exit_code, stdout, stderr } = output;
-                subject.task.debug(&format!("pre-stop of {job} ended with {exit_code}\n{stdout}{stderr}"));
-            }),
-            Err(error) => subject.task.debug(&format!("pre-stop of {}: {error:#}", self.instance.title())),
-        }
+    fn next_state(&self) -> NextState {
+        if self.steps.delete_vm { NextState::Delete } else { NextState::Keep }
     }
 
     async fn new_vm(&self, subject: Subject<'_>) -> Result<Vm> {

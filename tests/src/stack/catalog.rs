@@ -12,16 +12,7 @@ pub(super) fn with_plans(ours: &Path, plans: &[Value], directory: &Path) -> Resu
         return Ok(ours.to_owned());
     }
     let copy = directory.join("manifests");
-    fs::create_dir_all(&copy).context("make the directory of the manifests")?;
-    for entry in fs::read_dir(ours).context("list the manifests")? {
-        let entry = entry.context("list the manifests")?;
-        // The release's own folder is not a document.
-        if entry.path().is_dir() {
-            continue;
-        }
-        fs::copy(entry.path(), copy.join(entry.file_name()))
-            .with_context(|| format!("copy {:?}", entry.file_name()))?;
-    }
+    copy_documents(ours, &copy)?;
     let catalog = copy.join("catalog.yml");
     let text = fs::read_to_string(&catalog).context("read the catalog")?;
     let mut document: Value = serde_yaml::from_str(&text).context("read the catalog")?;
@@ -30,4 +21,21 @@ pub(super) fn with_plans(ours: &Path, plans: &[Value], directory: &Path) -> Resu
     let text = serde_yaml::to_string(&document).context("write the catalog")?;
     fs::write(&catalog, text).context("write the catalog")?;
     Ok(copy)
+}
+
+/// Copy the documents of a release.
+///
+/// # Errors
+/// One of them cannot be copied.
+pub fn copy_documents(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
+    for entry in fs::read_dir(from).context("list the documents")? {
+        let entry = entry.context("list the documents")?;
+        // The BOSH release's own folder is none.
+        if entry.path().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))
+                .with_context(|| format!("copy {:?}", entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
