@@ -62,6 +62,10 @@ enum Turn {
 pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut workers = JoinSet::new();
     while !stop.is_cancelled() {
+        // All that have ended: while wishes come without a pause the loop is not here often.
+        while let Some(ended) = workers.try_join_next() {
+            report_panic(ended);
+        }
         let rest = match start_due(&app, &stop, &mut workers).await {
             Ok(rest) => rest,
             Err(error) => {

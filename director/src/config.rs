@@ -86,6 +86,7 @@ pub(crate) fn read(path: &Path) -> Result<Config> {
     }
     ensure!(config.release.is_file(), "release: there is no file {}", config.release.display());
     ensure!(config.programs.is_dir(), "programs: there is no directory {}", config.programs.display());
+    ensure!(config.token_lifetime_in_seconds >= 2, "token_lifetime_in_seconds: a token must be good for 2 s or more");
     ensure!(config.documents.is_dir(), "documents: there is no directory {}", config.documents.display());
     Ok(config)
 }

@@ -103,7 +103,10 @@ impl Events {
         let mut events: VecDeque<Event> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
         let last_id = events.back().map_or(0, |event| event.id);
         events.drain(..events.len().saturating_sub(KEPT));
-        write_anew(&path, &events)?;
+        // Whatever the disk says: a director is of more use than its events.
+        if let Err(error) = write_anew(&path, &events) {
+            tracing::error!("events are remembered only until the director ends: {error:#}");
+        }
         let lines = events.len();
         Ok(Self { path, memory: Mutex::new(Memory { events, last_id, lines }) })
     }

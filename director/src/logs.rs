@@ -154,7 +154,11 @@ fn find(logs: &Path, below: &Path, files: &mut Vec<LogFile>) -> std::io::Result<
     for entry in entries {
         let entry = entry?;
         let name = below.join(entry.file_name());
-        let about = entry.metadata()?;
+        let about = match entry.metadata() {
+            Ok(about) => about,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(cause) => return Err(cause),
+        };
         if about.is_dir() {
             find(logs, &name, files)?;
         } else if about.is_file() {
@@ -165,7 +169,11 @@ fn find(logs: &Path, below: &Path, files: &mut Vec<LogFile>) -> std::io::Result<
 }
 
 fn copy_end(from: &Path, to: &Path, limit: u64) -> std::io::Result<()> {
-    let mut from = File::open(from)?;
+    let mut from = match File::open(from) {
+        Ok(from) => from,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(cause),
+    };
     let length = from.metadata()?.len();
     from.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
     std::fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))?;

@@ -216,6 +216,10 @@ async fn mend(subject: Subject<'_>, deployment: &Deployment, problem: &Problem, 
     // An instance that went away meanwhile has no problem.
     if let Some(instance) = deployment.instance(&problem.instance) {
         if resolution != Resolution::Ignore {
+            // Somebody may have taken it into their hands since the scan.
+            if instance.is_ignored {
+                return Err(Error::ignored(Code::IgnoredInstancesModification, &instance.slug()));
+            }
             check_still_dead(subject.director, instance).await?;
         }
         match resolution {

@@ -59,7 +59,12 @@ pub(super) async fn before_stop(
     for job in layout.vm(cid)?.read()?.jobs {
         let Some((program, arguments)) = job.pre_stop.split_first() else { continue };
         let call = Call { job: &job.name, program, arguments, environment: &environment };
-        outputs.push((job.name.clone(), carry_out(layout, cid, &call, cancelled.clone()).await?));
+        let output = carry_out(layout, cid, &call, cancelled.clone()).await.unwrap_or_else(|error| ErrandOutput {
+            exit_code: 127,
+            stdout: String::new(),
+            stderr: format!("{error:#}"),
+        });
+        outputs.push((job.name.clone(), output));
     }
     Ok(outputs)
 }

@@ -101,6 +101,7 @@ impl Turn {
         if let (true, Some(vm)) = (self.steps.stop, &vm) {
             if !self.wanted.skips_drain {
                 pre_stop(subject, &vm.cid, self.next_state()).await;
+                subject.task.check()?;
             }
             cpi.stop_jobs(&vm.cid).await?;
         }

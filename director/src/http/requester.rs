@@ -134,7 +134,8 @@ fn scopes_for(request: &Request, uuid: &str) -> Vec<String> {
     let is_output = path.ends_with("/output");
     let is_for_all = !path.ends_with("/logs")
         && !path.starts_with("/resources/")
-        && (!is_output || query.contains("type=event") || query.contains("type=result"));
+        && (!is_output
+            || query.split('&').all(|part| matches!(part, "type=event" | "type=result")) && !query.is_empty());
     if request.method() == Method::GET && is_for_all {
         scopes.extend(["bosh.read".to_owned(), format!("bosh.{uuid}.read")]);
     }
@@ -153,6 +154,8 @@ mod tests {
             ("GET", "/tasks/1/output?type=result", true),
             ("GET", "/tasks/1/output?type=debug", false),
             ("GET", "/tasks/1/output", false),
+            ("GET", "/tasks/1/output?type=debug&x=type=event", false),
+            ("GET", "/tasks/1/output?type=debug&type=event", false),
             ("GET", "/deployments/d/jobs/mysql/0/logs?type=job", false),
             ("GET", "/resources/b", false),
             ("POST", "/deployments", false),
