@@ -11,7 +11,6 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{WaitOptions, getpid, getuid, wait};
 
-mod authority;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod nodes;

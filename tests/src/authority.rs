@@ -1,17 +1,22 @@
-//! The certificates of a pair, its witness and its operator.
+//! The certificates of agents, errands, brokers and their operator, where no director makes them.
 
 use agent::config::Tls;
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// A certificate authority.
-pub(crate) struct Authority {
+/// The authority that signs all of them.
+#[derive(Debug)]
+pub struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Result<Authority> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn new() -> Result<Authority> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -21,7 +26,10 @@ impl Authority {
     }
 
     /// Keys of the holder of a name.
-    pub(crate) fn issue(&self, name: &str) -> Result<Tls> {
+    ///
+    /// # Errors
+    /// The name cannot be in a certificate.
+    pub fn issue(&self, name: &str) -> Result<Tls> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.issuer)?;
         Ok(Tls { ca: self.pem.clone(), certificate: certificate.pem(), private_key: key.serialize_pem() })

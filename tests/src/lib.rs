@@ -2,6 +2,7 @@
 //! clients that speak raw JSON and real SQL to it, a writer that remembers every acknowledged row, and a proxy that can
 //! stop time between the broker and the director.
 
+pub mod authority;
 pub mod broker;
 pub mod clients;
 pub mod director;
@@ -19,6 +20,7 @@ pub mod steps;
 pub mod wait;
 pub mod writer;
 
+pub use authority::Authority;
 pub use broker::Broker;
 pub use director::Director;
 pub use own_broker::OwnBroker;

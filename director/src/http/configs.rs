@@ -27,7 +27,13 @@ const WITHOUT_EFFECT: [&str; 3] = ["runtime", "cpi", "resurrection"];
 #[derive(Deserialize)]
 pub(super) struct CloudQuery {
     limit: Option<String>,
-    pub(super) name: Option<String>,
+    name: Option<String>,
+}
+
+impl CloudQuery {
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_NAME)
+    }
 }
 
 #[derive(Deserialize)]
@@ -71,12 +77,12 @@ enum Updated {
 
 pub(super) async fn list_cloud(State(app): State<App>, Query(query): Query<CloudQuery>) -> Answer {
     let bad = |message: String| Refusal::Text(StatusCode::BAD_REQUEST, message);
-    let limit = query.limit.filter(|limit| !limit.is_empty()).ok_or_else(|| bad("limit is required".to_owned()))?;
+    let limit =
+        query.limit.as_deref().filter(|limit| !limit.is_empty()).ok_or_else(|| bad("limit is required".to_owned()))?;
     let limit: usize = limit.parse().map_err(|_| bad(format!("limit is invalid: '{limit}' is not an integer")))?;
     let shared = app.store.read().shared;
     let row = |config: &StoredConfig| json!({"properties": config.content, "created_at": config.created_at});
-    let name = query.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_NAME);
-    let configs = newest_first(&shared, Some(CLOUD_TYPE), Some(name), limit);
+    let configs = newest_first(&shared, Some(CLOUD_TYPE), Some(query.name()), limit);
     answer::json(&configs.into_iter().map(row).collect::<Vec<Value>>())
 }
 
@@ -89,7 +95,7 @@ pub(super) async fn update_cloud(
     body: Bytes,
 ) -> Answer {
     answer::require_yaml(&headers, &uri)?;
-    let name = short("name", query.name.filter(|name| !name.is_empty()).or_else(|| Some(DEFAULT_NAME.to_owned())))?;
+    let name = short("name", Some(query.name().to_owned()))?;
     let wish = Wish { kind: CLOUD_TYPE.to_owned(), name, content: answer::utf8(&body)?.to_owned() };
     let deed = Deed::new("update", "cloud-config", &wish.name);
     told(&app, &requester, deed, update_config(&app, wish, None)).await?;

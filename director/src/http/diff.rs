@@ -13,7 +13,7 @@ use super::configs::{self, CloudQuery, Wish};
 use crate::diff::{Line, Secrecy, diff};
 use crate::error::{Code, Error, Result};
 use crate::manifest;
-use crate::model::{CLOUD_TYPE, DEFAULT_NAME, Shared, StoredConfig};
+use crate::model::{CLOUD_TYPE, Shared, StoredConfig};
 use crate::store::Model;
 
 #[derive(Deserialize)]
@@ -68,10 +68,9 @@ pub(super) async fn cloud_config(
     body: Bytes,
 ) -> Answer {
     answer::require_yaml(&headers, &uri)?;
-    let name = query.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_NAME);
     let shared = app.store.read().shared;
     let after = mapping(answer::utf8(&body)?)?;
-    let before = content(shared.latest_config(CLOUD_TYPE, name));
+    let before = content(shared.latest_config(CLOUD_TYPE, query.name()));
     answer::json(&json!({"diff": rows(&diff(&before, &after, Secrecy::Shown))}))
 }
 

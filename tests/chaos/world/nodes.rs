@@ -12,12 +12,12 @@ use tests::history::Side;
 use tests::mysql::Credentials;
 
 use super::ROOT;
-use super::authority::Authority;
 use super::network::{Network, Node};
 use super::vm::{ADMIN_PASSWORD, Plan, Vm};
 use super::witness::Witness;
 use crate::cell::{Group, Part};
 use crate::pair::LEASE;
+use tests::Authority;
 
 const SCHEMA: &str = "chaos";
 const USER: &str = "application";

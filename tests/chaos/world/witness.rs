@@ -12,8 +12,8 @@ use tests::broker::{self, Broker};
 use tests::wait::until;
 use tests::{eventually, processes, stack};
 
-use super::authority::Authority;
 use super::network::{Network, Node};
+use tests::Authority;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// The wish is given up after this long, which no run takes; the plan lets platforms poll for longer.

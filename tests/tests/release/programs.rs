@@ -8,10 +8,10 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::wait::until;
-use tests::{Broker, eventually, processes};
+use tests::{Authority, Broker, eventually, processes};
 
 use crate::job::{ERRANDS, Instance, document, jobs};
-use crate::vm::{Authority, Vm, text};
+use crate::vm::{Vm, text};
 
 const DEPLOYMENT: &str = "service-instance_1";
 const CERTIFICATE_NAME: &str = "service-instance-1";

@@ -6,9 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use agent::config::Tls;
 use anyhow::{Context, Result, ensure};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{processes, stack};
@@ -115,27 +113,4 @@ fn write_program(path: &Path, text: &str) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o750)).with_context(|| format!("open {}", path.display()))
-}
-
-/// The authority that signs agents, errands and brokers.
-pub(crate) struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Result<Authority> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "tandem agents");
-        let pem = params.self_signed(&key)?.pem();
-        Ok(Authority { pem, issuer: Issuer::new(params, key) })
-    }
-
-    pub(crate) fn issue(&self, name: &str) -> Result<Tls> {
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.issuer)?;
-        Ok(Tls { ca: self.pem.clone(), certificate: certificate.pem(), private_key: key.serialize_pem() })
-    }
 }
