@@ -20,7 +20,7 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     let writers_through_read_only = agent.database.writers_through_read_only().await?;
     let Some(pair) = &agent.instance.pair else {
         let verdict = judge(&status, &Peer::None, Mode::Async);
-        return Ok(Inspection { status, peer: None, writers_through_read_only, verdict });
+        return Ok(Inspection { status, peer: None, peer_agent_answers: false, writers_through_read_only, verdict });
     };
     let peer = agent.pair()?;
     let silent = |why| Peer::Silent { address: peer.address, why };
@@ -41,9 +41,10 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     if let Some(recommendation) = agent.automatic.recommendation().filter(|_| !verdict.healthy && status.read_only) {
         verdict.next_action = Some(recommendation);
     }
-    let peer = match peer {
-        Peer::Answers(status) => Some(*status),
-        Peer::Silent { .. } | Peer::Stopped { .. } | Peer::Hangs { .. } | Peer::None => None,
+    let (peer, peer_agent_answers) = match peer {
+        Peer::Answers(status) => (Some(*status), true),
+        Peer::Stopped { .. } | Peer::Hangs { .. } => (None, true),
+        Peer::Silent { .. } | Peer::None => (None, false),
     };
-    Ok(Inspection { status, peer, writers_through_read_only, verdict })
+    Ok(Inspection { status, peer, peer_agent_answers, writers_through_read_only, verdict })
 }

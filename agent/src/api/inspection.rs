@@ -11,6 +11,9 @@ pub struct Inspection {
     pub status: Status,
     /// The other server; none on a single node, and where nobody there gives a status.
     pub peer: Option<Status>,
+    /// The other server's agent answers, whatever it says of its server.
+    #[serde(default)]
+    pub peer_agent_answers: bool,
     /// Accounts on this server, but for the agent's and the operator's own, whose sessions a read-only server does not stop
     /// from writing, or that can make it writable.
     #[serde(default)]

@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Between two questions to the agent.
 const PAUSE: Duration = Duration::from_millis(500);
+/// An agent that was just started answers within this. One that does not was stopped, too, or is lost with its VM.
+const AGENT_LIMIT: Duration = Duration::from_secs(5);
 /// A health check that takes longer is a failed one.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
 
@@ -69,6 +71,8 @@ enum BeforeStop {
     HandOver,
     /// The follower may have been updated a moment ago, and is not fit yet.
     Wait(String),
+    /// Nobody answers there.
+    Look(String),
     /// There is nothing to hand over, or nobody to take it.
     Nothing(String),
 }
@@ -111,18 +115,22 @@ async fn answers(errand: Errand, limit: Duration) -> Result<ExitCode> {
 }
 
 async fn hand_over(errand: Errand, limit: Duration) -> Result<ExitCode> {
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
     loop {
         match before_stop(&errand.agent.inspection().await.context("ask who leads")?) {
             BeforeStop::HandOver => return switch_over(errand, limit).await,
+            BeforeStop::Look(why) if begun.elapsed() > AGENT_LIMIT => {
+                errand.journal.line(&format!("Nobody to hand over to: {why}"));
+                return Ok(ExitCode::SUCCESS);
+            }
             BeforeStop::Nothing(why) => {
                 errand.journal.line(&format!("Nothing to hand over: {why}"));
                 return Ok(ExitCode::SUCCESS);
             }
-            BeforeStop::Wait(why) if Instant::now() > deadline => {
+            BeforeStop::Wait(why) if begun.elapsed() > limit => {
                 anyhow::bail!("the pair did not become healthy within {} s: {why}", limit.as_secs())
             }
-            BeforeStop::Wait(_) => sleep(PAUSE).await,
+            BeforeStop::Wait(_) | BeforeStop::Look(_) => sleep(PAUSE).await,
         }
     }
 }
@@ -136,12 +144,15 @@ async fn switch_over(errand: Errand, limit: Duration) -> Result<ExitCode> {
 
 /// PURE.
 fn before_stop(inspection: &Inspection) -> BeforeStop {
-    let Inspection { status, peer, verdict, .. } = inspection;
-    match (status.role, peer) {
+    let Inspection { status, peer, peer_agent_answers, verdict, .. } = inspection;
+    let sentence = || verdict.sentence.clone();
+    match (status.role, verdict.healthy) {
         (Role::Follower | Role::Unknown, _) => BeforeStop::Nothing(format!("{} does not lead", status.instance)),
-        (Role::Leader, None) => BeforeStop::Nothing("there is no other server that could take over".to_owned()),
-        (Role::Leader, Some(_)) if verdict.healthy => BeforeStop::HandOver,
-        (Role::Leader, Some(_)) => BeforeStop::Wait(verdict.sentence.clone()),
+        (Role::Leader, true) if peer.is_some() => BeforeStop::HandOver,
+        (Role::Leader, true) => BeforeStop::Nothing("there is no other server that could take over".to_owned()),
+        // Its server may be starting.
+        (Role::Leader, false) if *peer_agent_answers => BeforeStop::Wait(sentence()),
+        (Role::Leader, false) => BeforeStop::Look(sentence()),
     }
 }
 
@@ -174,10 +185,12 @@ mod tests {
         })
     }
 
-    fn decided(role: &str, peer: Option<&str>, healthy: bool) -> BeforeStop {
+    /// `peer` is the other server's role, where it says one.
+    fn decided(role: &str, peer: Option<&str>, peer_agent_answers: bool, healthy: bool) -> BeforeStop {
         before_stop(&Inspection {
             status: serde_json::from_value(status(role, role != "leader")).unwrap(),
             peer: peer.map(|role| serde_json::from_value(status(role, true)).unwrap()),
+            peer_agent_answers,
             writers_through_read_only: Vec::new(),
             verdict: Verdict { healthy, sentence: "it lags".into(), next_action: None },
         })
@@ -185,16 +198,19 @@ mod tests {
 
     #[test]
     fn only_the_leader_of_a_healthy_pair_hands_over() {
-        assert_eq!(decided("leader", Some("follower"), true), BeforeStop::HandOver);
-        assert_eq!(decided("leader", Some("follower"), false), BeforeStop::Wait("it lags".into()));
-        for (role, peer, healthy) in [
-            ("leader", None, true),
-            ("leader", None, false),
-            ("follower", Some("leader"), true),
-            ("unknown", Some("follower"), false),
-        ] {
-            let decided = decided(role, peer, healthy);
+        assert_eq!(decided("leader", Some("follower"), true, true), BeforeStop::HandOver);
+        assert_eq!(decided("leader", Some("follower"), true, false), BeforeStop::Wait("it lags".into()));
+        for (role, peer, healthy) in
+            [("leader", None, true), ("follower", Some("leader"), true), ("unknown", Some("follower"), false)]
+        {
+            let decided = decided(role, peer, peer.is_some(), healthy);
             assert!(matches!(decided, BeforeStop::Nothing(_)), "{role}, {peer:?}: {decided:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_starts_is_waited_for_longer_than_an_agent_that_is_not_there() {
+        assert_eq!(decided("leader", None, true, false), BeforeStop::Wait("it lags".into()));
+        assert_eq!(decided("leader", None, false, false), BeforeStop::Look("it lags".into()));
     }
 }

@@ -160,6 +160,9 @@ async fn a_planned_stop_hands_the_leadership_over_and_a_deletion_does_not() -> R
     assert!(followed.contains("Nothing to hand over"), "{followed}");
     leads(leader).await?;
     assert!(!is_healthy(follower)?);
+    // As in an update: the follower was restarted a moment ago, and its server starts yet.
+    follower.succeeds(AGENT, "bin/ctl", &["stop"])?;
+    follower.succeeds(AGENT, "bin/ctl", &["start"])?;
     let handed_over = before_stop(leader, "keep")?;
     assert!(handed_over.contains("is the leader"), "{handed_over}");
 
