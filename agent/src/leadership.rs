@@ -37,8 +37,9 @@ pub(crate) struct Leadership {
     pub(crate) is_leased: bool,
     /// The plan promises that a failover loses no acknowledged transaction.
     promises_sync: bool,
-    keeper: Mutex<Keeper>,
     state: Mutex<State>,
+    /// Only with the state.
+    keeper: Mutex<Keeper>,
     /// The other server's agent, then the witness.
     pub(crate) others: Vec<Other>,
     /// Something changed that the loops wait for.
@@ -80,8 +81,7 @@ struct State {
 impl Leadership {
     /// What was kept. A file that is there and cannot be read stops the agent: a vote that is forgotten could be given twice.
     pub(crate) fn new(instance: &Instance) -> Result<Leadership> {
-        let file = instance.store().join("leadership.json");
-        let kept = Kept::read(&file)?;
+        let (keeper, kept) = Keeper::open(instance.store().join("leadership"))?;
         let pair = instance.pair.as_ref();
         let lease = pair.map_or(Duration::ZERO, |pair| pair.lease);
         let mut others = Vec::new();
@@ -111,8 +111,8 @@ impl Leadership {
             lease,
             is_leased,
             promises_sync: instance.promises_sync(),
-            keeper: Mutex::new(Keeper::new(file)),
             state: Mutex::new(state),
+            keeper: Mutex::new(keeper),
             others,
             changed: Notify::new(),
             gate: tokio::sync::Mutex::new(()),
@@ -274,24 +274,16 @@ impl Leadership {
         let mut changed = state.clone();
         let done = act(self, &mut changed, clock::now());
         if changed.kept() != state.kept() {
-            self.keeper().keep(changed.kept())?;
+            self.keeper().keep(&changed.kept())?;
         }
         *state = changed;
         Ok(done)
-    }
-
-    /// Write what this change would have to keep, if it came now, beside its place on the disk.
-    fn prepare<T>(&self, act: impl FnOnce(&Leadership, &mut State, Duration) -> T) -> Result<()> {
-        let mut changed = self.state().clone();
-        act(self, &mut changed, clock::now());
-        self.keeper().stage(changed.kept())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Only with the state, or for what is not in its place yet.
     fn keeper(&self) -> MutexGuard<'_, Keeper> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -30,8 +30,7 @@ use crate::mysql::{Database, Family};
 use crate::report::sentence;
 pub(crate) use data::{make_incoming, replaced};
 pub(crate) use files::{
-    Files, make_private_directory, put_staged, remove_file_if_there, remove_if_there, stage_durably, write_durably,
-    write_private,
+    Files, make_private_directory, remove_file_if_there, remove_if_there, write_durably, write_private,
 };
 use guard::Guard;
 use process::{Process, Start};

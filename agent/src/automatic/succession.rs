@@ -103,7 +103,7 @@ pub(crate) async fn accept(agent: &Agent, succession: &Succession) -> Result<Suc
     );
     let ticket = rand::random();
     agent.automatic.set_succession(ticket, why);
-    agent.leadership.issue_ticket(ticket)?;
+    agent.leadership.issue_ticket(ticket);
     Ok(Successor { ticket, instance: agent.instance.name(), received })
 }
 

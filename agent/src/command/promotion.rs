@@ -148,7 +148,7 @@ pub(crate) async fn prepare_promotion(agent: &Agent, position: &Position) -> Res
         agent.database.position().await?
     );
     let ticket = rand::random();
-    agent.leadership.issue_ticket(ticket)?;
+    agent.leadership.issue_ticket(ticket);
     Ok(Ticket { ticket, instance: agent.instance.name() })
 }
 

@@ -46,7 +46,6 @@ pub(super) async fn hand_over(agent: &Agent, report: &Report) -> Result<()> {
     let peer = agent.pair()?;
     let right = caught_up(agent).await.context("the follower is not ready to take over")?;
     report.say(format!("Handing over from {} to {}", agent.instance.spec.ip, peer.address));
-    agent.leadership.prepare_hand_over(&right.instance)?;
     agent.database.stop_events().await?;
 
     let closing = agent.closing.begin();

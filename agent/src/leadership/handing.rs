@@ -1,5 +1,5 @@
 //! A leadership that goes from one server to the other without an election: the leader closes and votes for its successor, which
-//! votes for itself. What both will have to keep is on the disk beside its place before the outage begins.
+//! votes for itself.
 
 use std::time::Duration;
 
@@ -14,11 +14,6 @@ impl Leadership {
     pub(crate) fn hand_over(&self, successor: &str) -> Result<u64> {
         let handed = self.change(|me, state, now| if state.is_open { None } else { me.give(state, successor, now) })?;
         handed.context("this server was opened, or another one was chosen to lead meanwhile")
-    }
-
-    /// Make ready for that, while the server is open.
-    pub(crate) fn prepare_hand_over(&self, successor: &str) -> Result<()> {
-        self.prepare(|me, state, now| me.give(state, successor, now))
     }
 
     fn give(&self, state: &mut State, successor: &str, now: Duration) -> Option<u64> {
@@ -56,11 +51,8 @@ impl Leadership {
     }
 
     /// A new right to promote this follower; every earlier one is void.
-    pub(crate) fn issue_ticket(&self, ticket: u64) -> Result<()> {
-        self.state().ticket = None;
-        self.prepare(|me, state, now| me.take(state, state.voter.record().epoch + 1, now))?;
+    pub(crate) fn issue_ticket(&self, ticket: u64) {
         self.state().ticket = Some((ticket, clock::now()));
-        Ok(())
     }
 
     /// Use the right up; says when it was given. None where it is not the last one that was given.

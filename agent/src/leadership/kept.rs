@@ -1,14 +1,23 @@
-//! What an agent must not forget, on the disk.
+//! What an agent must not forget, on the disk: one file with two places that are written in turns, so that a power failure in
+//! the middle of one leaves the other. They are overwritten where they lie. That costs a single flush, and no room: an agent
+//! can vote although its disk is full.
 
+use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use agent::quorum::Record;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::Promise;
-use crate::mysqld::{put_staged, remove_file_if_there, stage_durably};
+use crate::mysqld::{remove_file_if_there, write_durably};
+
+/// The size of a place, one block of the usual file systems.
+const PLACE: usize = 4096;
+const PLACES: u64 = 2;
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,54 +32,88 @@ pub(super) struct Kept {
     pub(super) promise: Promise,
 }
 
-impl Kept {
-    /// A file that is there and cannot be read is an error: a vote that is forgotten could be given twice.
-    pub(super) fn read(file: &Path) -> Result<Kept> {
-        // What a crash left half written was seen by nobody.
-        remove_file_if_there(&file.with_extension("new"))?;
-        match std::fs::read_to_string(file) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| {
-                format!(
-                    "{} holds what this agent agreed to and cannot be read; put it back from the other server's status",
-                    file.display()
-                )
-            }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::default()),
-            Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
-        }
-    }
-}
-
 /// Where it is kept.
 pub(super) struct Keeper {
-    file: PathBuf,
-    /// What lies beside the file and needs only to be put in its place.
-    staged: Option<Kept>,
+    path: PathBuf,
+    /// None before the first time.
+    file: Option<File>,
+    /// How often something was kept; says which place is the newer one.
+    turn: u64,
 }
 
 impl Keeper {
-    pub(super) fn new(file: PathBuf) -> Keeper {
-        Keeper { file, staged: None }
+    /// A file that is there and cannot be read is an error: a vote that is forgotten could be given twice.
+    pub(super) fn open(path: PathBuf) -> Result<(Keeper, Kept)> {
+        // What a crash left half written was seen by nobody.
+        remove_file_if_there(&path.with_extension("new"))?;
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok((Keeper { path, file: None, turn: 0 }, Kept::default()));
+            }
+            read => read.with_context(|| format!("read {}", path.display()))?,
+        };
+        let newest = bytes.chunks(PLACE).filter_map(read).max_by_key(|(turn, _)| *turn);
+        let (turn, kept) = newest.with_context(|| {
+            format!(
+                "{} holds what this agent agreed to and cannot be read; put it back from the other server's status",
+                path.display()
+            )
+        })?;
+        Ok((Keeper { file: Some(open(&path)?), path, turn }, kept))
     }
 
-    /// Write the slower half of what will probably be kept next, while there is time.
-    pub(super) fn stage(&mut self, kept: Kept) -> Result<()> {
-        if self.staged.as_ref() == Some(&kept) {
-            return Ok(());
+    /// It is on the disk when this returns. Where this fails it may be there all the same, and is overwritten the next time.
+    pub(super) fn keep(&mut self, kept: &Kept) -> Result<()> {
+        let turn = self.turn + 1;
+        let text = write(turn, kept)?;
+        match &self.file {
+            None => {
+                write_durably(&self.path, &places(turn, text))?;
+                self.file = Some(open(&self.path)?);
+            }
+            Some(file) => {
+                let written = file.write_all_at(text.as_bytes(), position(turn) as u64).and_then(|()| file.sync_data());
+                written.with_context(|| format!("write {} to the disk", self.path.display()))?;
+            }
         }
-        self.staged = None;
-        let text = serde_json::to_string(&kept).context("write what this agent agrees to")?;
-        stage_durably(&self.file, &text)?;
-        self.staged = Some(kept);
+        self.turn = turn;
         Ok(())
     }
+}
 
-    /// It is on the disk when this returns.
-    pub(super) fn keep(&mut self, kept: Kept) -> Result<()> {
-        self.stage(kept)?;
-        self.staged = None;
-        put_staged(&self.file)
-    }
+fn open(path: &Path) -> Result<File> {
+    File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))
+}
+
+fn position(turn: u64) -> usize {
+    if turn.is_multiple_of(PLACES) { 0 } else { PLACE }
+}
+
+/// A file in which only the place of this turn was written.
+fn places(turn: u64, text: String) -> String {
+    let blank = " ".repeat(PLACE);
+    if position(turn) == 0 { text + &blank } else { blank + &text }
+}
+
+/// A line that fills a place.
+fn write(turn: u64, kept: &Kept) -> Result<String> {
+    let text = format!("{turn} {}", serde_json::to_string(kept).context("write what this agent agrees to")?);
+    let mut line = format!("{} {text}", seal(&text));
+    ensure!(line.len() < PLACE, "what this agent agrees to is longer than {PLACE} bytes");
+    line.push_str(&" ".repeat(PLACE - 1 - line.len()));
+    line.push('\n');
+    Ok(line)
+}
+
+/// None for a place that was never written, or not to its end.
+fn read(place: &[u8]) -> Option<(u64, Kept)> {
+    let (sealed, text) = std::str::from_utf8(place).ok()?.trim_end().split_once(' ')?;
+    let (turn, kept) = (seal(text) == sealed).then_some(text)?.split_once(' ')?;
+    Some((turn.parse().ok()?, serde_json::from_str(kept).ok()?))
+}
+
+fn seal(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -81,26 +124,58 @@ mod tests {
         Kept { led: epoch, ..Kept::default() }
     }
 
+    fn kept(path: &Path) -> Kept {
+        Keeper::open(path.to_owned()).unwrap().1
+    }
+
     #[test]
-    fn what_was_staged_is_kept_only_when_it_is_what_is_to_be_kept() {
+    fn what_was_kept_last_is_read_and_the_file_does_not_grow() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("leadership.json");
-        let mut keeper = Keeper::new(file.clone());
+        let path = directory.path().join("leadership");
+        let (mut keeper, nothing) = Keeper::open(path.clone()).unwrap();
+        assert_eq!(nothing, Kept::default());
 
-        keeper.stage(led(2)).unwrap();
-        assert_eq!(Kept::read(&file).unwrap(), Kept::default());
+        for epoch in 1..=3 {
+            keeper.keep(&led(epoch)).unwrap();
+            assert_eq!(kept(&path), led(epoch));
+        }
+        let (mut keeper, _) = Keeper::open(path.clone()).unwrap();
+        keeper.keep(&led(4)).unwrap();
 
-        // The read removes what was staged, as a start of the agent does, so it is written anew.
-        keeper.staged = None;
-        keeper.keep(led(2)).unwrap();
-        assert_eq!(Kept::read(&file).unwrap(), led(2));
+        assert_eq!(kept(&path), led(4));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * PLACE as u64);
+    }
 
-        keeper.stage(led(4)).unwrap();
-        keeper.keep(led(3)).unwrap();
-        assert_eq!(Kept::read(&file).unwrap(), led(3));
+    #[test]
+    fn a_place_that_was_not_written_to_its_end_leaves_the_other_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leadership");
+        let (mut keeper, _) = Keeper::open(path.clone()).unwrap();
+        for epoch in 1..=4 {
+            keeper.keep(&led(epoch)).unwrap();
+        }
+        let file = open(&path).unwrap();
+        let next = write(5, &led(5)).unwrap();
 
-        keeper.stage(led(5)).unwrap();
-        keeper.keep(led(5)).unwrap();
-        assert_eq!(Kept::read(&file).unwrap(), led(5));
+        // Behind the last byte in which it differs from what was there it is whole.
+        let before = std::fs::read(&path).unwrap();
+        let differs = |at: &usize| next.as_bytes()[*at] != before[position(5) + at];
+        for torn in 0..=(0..PLACE).rfind(differs).unwrap() {
+            file.write_all_at(&next.as_bytes()[..torn], position(5) as u64).unwrap();
+            assert_eq!(kept(&path), led(4), "{torn} bytes");
+        }
+        file.write_all_at(next.as_bytes(), position(5) as u64).unwrap();
+        assert_eq!(kept(&path), led(5));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leadership");
+        for text in ["", "{}", &" ".repeat(2 * PLACE)] {
+            std::fs::write(&path, text).unwrap();
+            let error = Keeper::open(path.clone()).err().unwrap().to_string();
+            assert!(error.contains("cannot be read"), "{error}");
+        }
     }
 }

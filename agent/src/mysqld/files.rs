@@ -114,30 +114,16 @@ fn write_anew(path: &Path, text: &str) -> Result<fs::File> {
 
 /// As [`write_private`], and on the disk when it returns.
 pub(crate) fn write_durably(path: &Path, text: &str) -> Result<()> {
-    stage_durably(path, text)?;
-    put_staged(path)
-}
-
-/// The first half of [`write_durably`]: on the disk beside the file, and not yet in its place.
-pub(crate) fn stage_durably(path: &Path, text: &str) -> Result<()> {
-    make_private_directory(directory_of(path)?)?;
-    let staged = path.with_extension("new");
-    let write = || anyhow::Ok(write_anew(&staged, text)?.sync_all()?);
-    write().with_context(|| format!("write {} to the disk", staged.display()))
-}
-
-/// The second half: what was staged is the file.
-pub(crate) fn put_staged(path: &Path) -> Result<()> {
-    let put = || {
-        fs::rename(path.with_extension("new"), path)?;
-        fs::File::open(directory_of(path)?)?.sync_all()?;
+    let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
+    make_private_directory(directory)?;
+    let half = path.with_extension("new");
+    let write = || {
+        write_anew(&half, text)?.sync_all()?;
+        fs::rename(&half, path)?;
+        fs::File::open(directory)?.sync_all()?;
         anyhow::Ok(())
     };
-    put().with_context(|| format!("write {} to the disk", path.display()))
-}
-
-fn directory_of(path: &Path) -> Result<&Path> {
-    path.parent().with_context(|| format!("{} has no directory", path.display()))
+    write().with_context(|| format!("write {} to the disk", path.display()))
 }
 
 /// Remove a file; none is fine.
