@@ -36,7 +36,7 @@ pub(crate) use log_files::{Piece, Transaction};
 pub(crate) use monitoring::{FailoverRow, Heart, Signs, SyncChange};
 pub(crate) use own_session::OwnSession;
 pub(crate) use semi_sync::SemiSync;
-pub(crate) use sessions::Cut;
+pub(crate) use sessions::{Cut, DiskFull};
 pub(crate) use users::Made;
 
 /// The account of the agent itself.

@@ -17,6 +17,9 @@ const SERVER_THREADS: [&str; 2] = ["system user", "event_scheduler"];
 /// the writing, and not the switching.)
 const PRIVILEGES: &str = "'SUPER', 'READ_ONLY ADMIN', 'CONNECTION_ADMIN', 'SYSTEM_VARIABLES_ADMIN'";
 
+/// MariaDB's and MySQL's word.
+const SPACE_STATES: [&str; 2] = ["Waiting for someone to free space", "Waiting for disk space"];
+
 /// How often sessions that were cut are looked for.
 const LOOKS: usize = 100;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -32,6 +35,13 @@ pub(crate) struct Session {
     pub(crate) state: String,
     pub(crate) seconds: String,
 }
+
+/// A server that is not to be cut, but killed. A session that is cut while it waits for space leaves half an event in the binary
+/// log: MariaDB writes on behind that, its follower reads no further, and commits behind it do not survive a crash. The start of a
+/// server that was killed mends its binary log.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} waits for space on the disk, which is full")]
+pub(crate) struct DiskFull(Session);
 
 /// Which sessions are cut, each kind with those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +78,11 @@ impl Session {
     fn commits(&self) -> bool {
         self.waits_for_receipt() || self.state == "Commit"
     }
+
+    /// In the middle of a write to a disk that is full.
+    fn waits_for_space(&self) -> bool {
+        SPACE_STATES.contains(&self.state.as_str())
+    }
 }
 
 impl std::fmt::Display for Session {
@@ -82,12 +97,15 @@ impl std::fmt::Display for Session {
 }
 
 impl Database {
-    /// Cut sessions, but not the one with the id `spared`; says which.
+    /// Cut sessions, but not the one with the id `spared`; says which. None where the error is [`DiskFull`].
     pub(crate) async fn cut(&self, cut: Cut, spared: u64) -> Result<Vec<Session>> {
         within(STATEMENT_LIMIT, "cut sessions", async {
             let connection = &mut *self.connection().await?;
             let own = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
             let mut met = sessions(connection).await?;
+            if let Some(session) = met.iter().find(|session| session.waits_for_space()) {
+                return Err(DiskFull(session.clone()).into());
+            }
             met.retain(|session| ![own, spared].contains(&session.id) && cut.meets(session));
             // MariaDB acknowledges a whole group of commits when the session ends that waits for all of them.
             met.sort_by_key(Session::waits_for_receipt);
@@ -111,7 +129,9 @@ impl Database {
             let own: u64 = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
             for _ in 0..LOOKS {
                 let mut left = sessions(connection).await?;
-                left.retain(|session| session.user == ADMIN && session.id != own && !session.commits());
+                left.retain(|session| {
+                    session.user == ADMIN && session.id != own && !session.commits() && !session.waits_for_space()
+                });
                 if left.is_empty() {
                     return Ok(());
                 }

@@ -10,6 +10,8 @@
 //! | 3 s | the agent's own other sessions are cut; on MySQL commits no longer wait for the follower | a heartbeat or the statement of a binding that waits for the follower; on MySQL every commit that does: its session is cut already, and the commit goes on waiting | as above |
 //! | 5 s, or 3 s without any answer | the server is killed and starts again, read-only | what nothing else ends: a rollback of many rows, a disk that does not answer, a frozen server | the connection is lost; what was not acknowledged may be stored |
 //!
+//! Where a session waits for space on a full disk none is cut, and the server is killed at once: see [`DiskFull`].
+//!
 //! An idle transaction holds nothing up, nor do MariaDB's `FLUSH TABLES WITH READ LOCK` and `BACKUP STAGE`; they are cut when
 //! the server is read-only, so that their clients look for the leader. A prepared XA transaction stays prepared, and is
 //! committed or rolled back on the next leader.
@@ -24,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, timeout};
 
 use crate::agent::Agent;
-use crate::mysql::{Closing, Cut, OwnSession};
+use crate::mysql::{Closing, Cut, DiskFull, OwnSession};
 
 /// The time between two measures.
 const STEP: Duration = Duration::from_secs(1);
@@ -63,6 +65,9 @@ pub(super) async fn climb(agent: &Agent, session: &mut OwnSession, measures: &mu
                 // What a measure could not do in its time the next one does.
                 let taken = timeout(rung.limit(), take(agent, rung, closing_session, measures)).await;
                 if let Err(error) = taken.context("it took too long").flatten() {
+                    if error.is::<DiskFull>() {
+                        return Err(error);
+                    }
                     tracing::warn!("a measure against what holds a lock failed: {error:#}");
                 }
                 continue;
