@@ -216,7 +216,8 @@ pub(crate) fn catchup(follower: &Server, leader: &Server) -> Result<Catchup, Ref
     }
     let own = follower.executed.clone().unwrap_or_default();
     let is_new = own.is_empty() && leader.executed.as_ref().is_ok_and(|history| !history.is_empty());
-    Ok(if is_new || !own.contains(&leader.purged) { Catchup::Copy } else { Catchup::Continue })
+    let is_cut_off = follower.channel.as_ref().is_some_and(|channel| channel.stands_before_damage(leader));
+    Ok(if is_new || is_cut_off || !own.contains(&leader.purged) { Catchup::Copy } else { Catchup::Continue })
 }
 
 fn make_read_only(observed: &Observed) -> Result<Step, Refusal> {

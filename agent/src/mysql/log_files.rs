@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::events::{self, End, Event};
 use super::relay_log::successor;
-use super::statements::{rows, text};
-use super::{Connection, Database, RELAY_LOG_LIMIT, within};
+use super::statements::{rows, run, text};
+use super::{Connection, Database, RELAY_LOG_LIMIT, STATEMENT_LIMIT, within};
 use crate::gtid::History;
 
 /// More files than this belong to no log that anybody left behind.
@@ -55,6 +55,14 @@ struct Scan<'a> {
 }
 
 impl Database {
+    /// Begin a new binary log.
+    pub(crate) async fn rotate_binary_log(&self) -> Result<()> {
+        within(STATEMENT_LIMIT, "begin a new binary log", async {
+            run(&mut *self.connection().await?, "FLUSH BINARY LOGS").await
+        })
+        .await
+    }
+
     /// The transactions of `own` that `others` lacks, in the order in which they were written. Nobody writes, and both threads
     /// of replication are stopped.
     pub(crate) async fn logged(&self, own: &History, others: &History) -> Result<Vec<Transaction>> {

@@ -44,6 +44,8 @@ pub(crate) async fn backup(agent: &Agent) -> Result<Body> {
         "this server is not MariaDB, and a copy asks it for its data itself"
     );
     let turn = Arc::clone(&agent.backups).try_acquire_owned().context("another backup of this server is running")?;
+    // The follower begins to read with this log: an earlier one may be damaged, and be why there is a copy.
+    agent.database.rotate_binary_log().await?;
     let login = Login(agent.files.backup_login());
     write_private(&login.0, &login_text(agent))?;
     let directory = agent.files.run.join("backup");

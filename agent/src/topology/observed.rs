@@ -7,6 +7,10 @@ use agent::quorum::Record;
 
 use crate::gtid::{History, ParseError};
 
+/// What a MariaDB leader says, with its error 1236, of an event that is not whole. MySQL ends itself rather than write on behind
+/// one, and a copy begins no new binary log there.
+const DAMAGED_LOG: [&str; 2] = ["did not pass crc check", "consider out of disk space on master"];
+
 /// Both servers, as their agents see them, and what this run has done already.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
@@ -177,6 +181,12 @@ impl Channel {
 
     pub(crate) fn is_stopped_without_error(&self) -> bool {
         self.receiver == Receiver::Stopped && !self.is_applier_running && self.applier_error.is_empty()
+    }
+
+    /// The receiver stands at a place of the leader's binary log that cannot be read.
+    pub(crate) fn stands_before_damage(&self, leader: &Server) -> bool {
+        let is_of_damage = DAMAGED_LOG.iter().any(|words| self.receiver_error.contains(words));
+        is_of_damage && self.receiver == Receiver::Stopped && self.source == leader.address.to_string()
     }
 
     /// Both threads run, and the leader is not reached yet.

@@ -138,6 +138,21 @@ fn a_follower_is_copied_to_only_where_it_cannot_go_on() {
 }
 
 #[test]
+fn a_follower_that_cannot_read_the_leaders_binary_log_is_copied_to() {
+    let stopped = |receiver, error: &str| {
+        let mut follower = following(server(1, "0-1-4"), receiver, true, "");
+        follower.channel.as_mut().unwrap().receiver_error = error.into();
+        catchup(&follower, &server(0, "0-1-5")).unwrap()
+    };
+    let fatal = "Got fatal error 1236 from master when reading data from binary log: ";
+
+    let damage = format!("{fatal}'event read from binlog did not pass crc check'");
+    assert_eq!(stopped(Receiver::Stopped, &damage), Catchup::Copy);
+    assert_eq!(stopped(Receiver::Connecting, &damage), Catchup::Continue);
+    assert_eq!(stopped(Receiver::Stopped, &format!("{fatal}'could not find next log'")), Catchup::Continue);
+}
+
+#[test]
 fn make_read_only_demotes_then_asks_the_peer_once() {
     let leader = || server(0, "0-1-5");
     let follower = || Peer::Answers(healthy(server(1, "0-1-5")));

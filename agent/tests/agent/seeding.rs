@@ -1,9 +1,11 @@
 //! A follower that cannot go on from its own data gets the leader's.
 
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use agent::api::{Command, Role};
 
+use crate::family::IS_MYSQL;
 use crate::pair::{configured, in_step, run};
 use crate::vm::user;
 
@@ -64,5 +66,33 @@ async fn a_follower_that_was_away_for_too_long_is_copied_to() {
     second.until("a follower", |status| status.role == Role::Follower).await;
 
     in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 3);
+}
+
+/// MySQL ends itself rather than write on behind half an event.
+#[tokio::test]
+async fn a_follower_that_cannot_read_the_binary_log_is_copied_to() {
+    if *IS_MYSQL {
+        return;
+    }
+    let (first, mut second) = configured().await;
+    first.sql("CREATE DATABASE d; CREATE TABLE d.t (t VARCHAR(20))").await;
+    in_step(&first, &second).await;
+    second.stop();
+    first.sql("INSERT INTO d.t VALUES ('a damaged row'); INSERT INTO d.t VALUES ('a whole row')").await;
+    let log = first.root().join("store/mysql/data/mysql-bin.000001");
+    let bytes = std::fs::read(&log).unwrap();
+    let word = b"damaged";
+    let places = bytes.windows(word.len()).enumerate().filter(|(_, window)| window == word).map(|(place, _)| place);
+    let file = std::fs::File::options().write(true).open(&log).unwrap();
+    places.for_each(|place| file.write_all_at(b"DAMAGED", place as u64).unwrap());
+
+    second.start();
+    second.until_logged("Copying the data of mysql/id-0").await;
+    second.until("a follower", |status| status.role == Role::Follower).await;
+
+    first.sql("INSERT INTO d.t VALUES ('another one')").await;
+    in_step(&first, &second).await;
+    assert_eq!(second.number("SELECT COUNT(*) FROM d.t WHERE t = 'a damaged row'").await, 1);
     assert_eq!(second.number("SELECT COUNT(*) FROM d.t").await, 3);
 }
