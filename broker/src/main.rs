@@ -38,8 +38,8 @@ struct Arguments {
     config: PathBuf,
 }
 
-// Two threads: the work is waiting.
-#[tokio::main(worker_threads = 2)]
+// One thread: the work is waiting, and a second one is woken with each request, to find nothing.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     start_log();
     match serve::run(&Arguments::parse().config).await {
