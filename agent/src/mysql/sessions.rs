@@ -103,10 +103,10 @@ impl Database {
             let connection = &mut *self.connection().await?;
             let own = value(connection, "SELECT CONNECTION_ID()").await?.parse()?;
             let mut met = sessions(connection).await?;
+            met.retain(|session| ![own, spared].contains(&session.id) && cut.meets(session));
             if let Some(session) = met.iter().find(|session| session.waits_for_space()) {
                 return Err(DiskFull(session.clone()).into());
             }
-            met.retain(|session| ![own, spared].contains(&session.id) && cut.meets(session));
             // MariaDB acknowledges a whole group of commits when the session ends that waits for all of them.
             met.sort_by_key(Session::waits_for_receipt);
             for session in &met {
