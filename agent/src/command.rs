@@ -90,14 +90,16 @@ fn outcome(done: Result<()>, acted: bool) -> Event {
     }
 }
 
-/// A leadership that was taken and could not be used goes back.
+/// A leadership that was taken and could not be used goes back. One that was used does not, also when the server fell over since: it
+/// may have acknowledged what the old leader lacks, and opens again by itself.
 async fn drive(agent: &Agent, command: Command, report: &Report, acted: &mut bool) -> Result<()> {
     let mut run = Run::default();
     let done = walk(agent, command, &mut run, report, acted).await;
     match done {
-        Err(error) if run.has_taken && !agent.leadership.is_open() => {
-            Err(failover::give_back(agent, error, report).await)
+        Err(error) if run.has_taken && agent.leadership.has_opened() => {
+            Err(error.context("this server was promoted, and what is left it does by itself"))
         }
+        Err(error) if run.has_taken => Err(failover::give_back(agent, error, report).await),
         done => done,
     }
 }

@@ -69,6 +69,8 @@ struct State {
     yielded: u64,
     lease: Lease,
     is_open: bool,
+    /// The last epoch in which this agent began to open the server; 0 for none.
+    opened: u64,
     /// A human took the place of the other voters, until one of them confirms.
     is_forced: bool,
     promise: Promise,
@@ -100,6 +102,7 @@ impl Leadership {
             lease: Lease::new(lease),
             // A server that an earlier agent has left may be writable.
             is_open: true,
+            opened: 0,
             is_forced: false,
             promise: kept.promise,
             superseded: None,
@@ -214,6 +217,7 @@ impl Leadership {
             "neither the other server's agent nor the witness has confirmed in time that this server leads"
         );
         state.is_open = true;
+        state.opened = epoch;
         Ok(epoch)
     }
 
@@ -230,6 +234,12 @@ impl Leadership {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state().is_open
+    }
+
+    /// The server may have acknowledged something as the leader that this agent made it last, whatever became of it since.
+    pub(crate) fn has_opened(&self) -> bool {
+        let state = self.state();
+        state.led != 0 && state.opened == state.led
     }
 
     /// This server, which is closed, does not write under its epoch again.
