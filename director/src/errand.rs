@@ -144,7 +144,7 @@ async fn run_on(
         "stdout": stdout,
         "stderr": stderr,
         "logs": {"blobstore_id": null, "sha1": null},
-    }));
+    }))?;
     let mut tally = tally.lock().await;
     match exit_code {
         0 => tally.succeeded += 1,

@@ -23,10 +23,12 @@ pub(crate) fn replace_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("write {}", path.display()))
 }
 
-/// Add to the end of a file.
+/// Add to the end of a file, all of it or nothing: a disk may be full in the middle.
 pub(crate) fn append(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || {
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path).and_then(|mut file| file.write_all(bytes))
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let length = file.metadata()?.len();
+        file.write_all(bytes).or_else(|error| file.set_len(length).and(Err(error)))
     };
     write().with_context(|| format!("append to {}", path.display()))
 }

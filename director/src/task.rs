@@ -8,6 +8,7 @@
 //! ```
 
 mod disturbance;
+mod entry;
 pub(crate) mod log;
 pub(crate) mod range;
 pub(crate) mod record;
@@ -22,8 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
@@ -31,8 +31,7 @@ use crate::event::{Deed, Events};
 use crate::fault::Faults;
 use crate::file;
 use crate::lock::Locks;
-use disturbance::Disturbance;
-use log::Log;
+use entry::Entry;
 use record::{Filter, Kind, Record, State};
 pub(crate) use running::Running;
 
@@ -63,14 +62,6 @@ pub(crate) struct Order {
     pub(crate) deed: Option<Deed>,
 }
 
-struct Entry {
-    record: Mutex<Record>,
-    cancelled: CancellationToken,
-    directory: PathBuf,
-    deed: Option<Deed>,
-    disturbance: Option<Disturbance>,
-}
-
 impl Order {
     pub(crate) fn telling(self, deed: Deed) -> Self {
         Self { deed: Some(deed), ..self }
@@ -96,7 +87,7 @@ impl Tasks {
             events,
             disturbances: None,
         };
-        tasks.end_what_was_running()?;
+        tasks.end_what_was_running();
         Ok(tasks)
     }
 
@@ -202,7 +193,7 @@ impl Tasks {
 
     /// A real director whose worker died leaves an error without a result and without an error in the events: that is
     /// how a client knows that the task did not fail by itself and may be asked for again.
-    fn end_what_was_running(&self) -> anyhow::Result<()> {
+    fn end_what_was_running(&self) {
         for entry in self.lock().values().filter(|entry| !entry.lock().state.is_final()) {
             {
                 let mut record = entry.lock();
@@ -214,9 +205,11 @@ impl Tasks {
                     "the director's end broke a task off"
                 );
             }
-            entry.save()?;
+            // The next start would come to the same.
+            if let Err(error) = entry.save() {
+                tracing::error!(error = format!("{error:#}"), "cannot store the end of a task");
+            }
         }
-        Ok(())
     }
 
     fn entry(&self, id: u64) -> Option<Arc<Entry>> {
@@ -225,91 +218,6 @@ impl Tasks {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn new(record: Record, directory: PathBuf) -> Self {
-        let (record, cancelled) = (Mutex::new(record), CancellationToken::new());
-        Self { record, cancelled, directory, deed: None, disturbance: None }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A real director has all three outputs from the first moment on.
-    fn prepare(&self) -> anyhow::Result<()> {
-        file::private_directory(&self.directory)?;
-        ["event", "result", "debug"].iter().try_for_each(|output| file::append(&self.directory.join(output), b""))
-    }
-
-    fn remove_outputs(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
-            tracing::warn!(directory = %self.directory.display(), %error, "cannot remove the outputs of an old task");
-        }
-    }
-
-    fn save(&self) -> anyhow::Result<()> {
-        let record = serde_json::to_vec_pretty(&*self.lock())?;
-        file::replace(&self.directory.join("task.json"), &record)
-    }
-
-    /// Bring it to the disk, and what it displaces from there.
-    async fn store(self: &Arc<Self>, displaced: Vec<Arc<Self>>) -> anyhow::Result<()> {
-        let entry = self.clone();
-        let store = move || {
-            displaced.iter().for_each(|entry| entry.remove_outputs());
-            entry.prepare().and_then(|()| entry.save())
-        };
-        tokio::task::spawn_blocking(store).await.context("store a task")?
-    }
-
-    /// A place at work; none when the director is stopping.
-    async fn wait_for(&self, workers: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        if let Some(disturbance) = &self.disturbance {
-            disturbance.queue().await;
-        }
-        workers.acquire_owned().await.ok()
-    }
-
-    fn begin(&self) -> Running {
-        let mut record = self.lock();
-        if record.state == State::Queued {
-            record.state = State::Processing;
-        }
-        record.started_at = Some(OffsetDateTime::now_utc().unix_timestamp());
-        Running::new(&record, self.cancelled.clone(), Log::new(self.directory.clone()))
-    }
-
-    /// The end is on disk before anybody sees it: what was reported as done stays done.
-    async fn finish(self: &Arc<Self>, ran: Result<String>) {
-        let ended = self.ended(ran);
-        let (path, bytes) = (self.directory.join("task.json"), serde_json::to_vec_pretty(&ended));
-        let saved = tokio::task::spawn_blocking(move || file::replace(&path, &bytes?)).await;
-        if let Err(error) = saved.map_err(anyhow::Error::from).flatten() {
-            tracing::error!(task_id = ended.id, error = format!("{error:#}"), "cannot store the end of a task");
-        }
-        tracing::info!(task_id = ended.id, state = ended.state.name(), description = ended.description, "task ended");
-        *self.lock() = ended;
-    }
-
-    fn ended(&self, ran: Result<String>) -> Record {
-        let mut record = self.lock().clone();
-        record.timestamp = Some(OffsetDateTime::now_utc().unix_timestamp());
-        let silent_end = self.disturbance.as_ref().and_then(Disturbance::silent_end);
-        match ran {
-            Err(_) if let Some(state) = silent_end => record.state = state,
-            Ok(result) => (record.state, record.result) = (State::Done, Some(record::shorten(result))),
-            Err(error) => {
-                Log::new(self.directory.clone()).failure(&error);
-                let cancelled = self.cancelled.is_cancelled();
-                record.state = if cancelled { State::Cancelled } else { State::Error };
-                record.result =
-                    Some(if cancelled { "task cancelled".to_owned() } else { record::shorten(error.description) });
-            }
-        }
-        record
     }
 }
 

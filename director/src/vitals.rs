@@ -24,10 +24,7 @@ pub(crate) async fn retrieve(director: Arc<Director>, task: Running, name: Strin
     let chosen = deployment.instances.iter().filter(|instance| lines == Lines::Instances || instance.vm.is_some());
     let work = chosen.map(|instance| {
         let (director, task, deployment) = (&director, &task, &deployment);
-        async move {
-            task.result_line(&line(director, deployment, instance).await);
-            Ok(())
-        }
+        async move { task.result_line(&line(director, deployment, instance).await) }
     });
     side_by_side(VMS_IN_FLIGHT, work.collect()).await?;
     Ok(String::new())

@@ -43,7 +43,7 @@ pub(super) async fn run(
     carry_out(layout, cid, &Call { job: errand, program, arguments: &[], environment: &[] }, cancelled).await
 }
 
-/// One job after the other.
+/// One job after the other; when `cancelled`, no further one.
 pub(super) async fn before_stop(
     layout: &Layout,
     cid: &str,
@@ -58,6 +58,9 @@ pub(super) async fn before_stop(
     let mut outputs = Vec::new();
     for job in layout.vm(cid)?.read()?.jobs {
         let Some((program, arguments)) = job.pre_stop.split_first() else { continue };
+        if cancelled.is_cancelled() {
+            break;
+        }
         let call = Call { job: &job.name, program, arguments, environment: &environment };
         let output = carry_out(layout, cid, &call, cancelled.clone()).await.unwrap_or_else(|error| ErrandOutput {
             exit_code: 127,

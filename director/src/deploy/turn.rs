@@ -82,8 +82,7 @@ impl Turn {
     /// Make the disk if there is none, and the VM. It is remembered only when it is whole: what a crash leaves before
     /// that is a VM that nobody knows, and the next start of the director clears it away.
     pub(crate) async fn create_vm(&mut self, subject: Subject<'_>) -> Result<()> {
-        let vm = self.new_vm(subject).await?;
-        self.instance.vm = Some(vm);
+        self.instance.vm = Some(self.new_vm(subject).await?);
         self.steps.create_vm = false;
         Ok(())
     }
@@ -147,17 +146,18 @@ impl Turn {
             vm_type: self.vm_type.clone(),
             address,
         };
-        let applied = self.applied();
-        let made = vm.clone();
-        change(subject, &self.instance.id, |instance| (instance.vm, instance.applied) = (Some(made), Some(applied)))
-            .await?;
-        Ok(vm)
+        let (made, applied) = (vm.clone(), self.applied());
+        let remember = |instance: &mut Instance| (instance.vm, instance.applied) = (Some(made), Some(applied));
+        match change(subject, &self.instance.id, remember).await {
+            Ok(()) => Ok(vm),
+            // Nobody would know it, and it would keep its address.
+            Err(error) => director.cpi.delete_vm(&vm.cid).await.map_err(Into::into).and(Err(error)),
+        }
     }
 
     /// A disk that is not wanted any more becomes an orphan. A new size needs no new disk: a directory has no size.
     async fn prepare_disk(&self, subject: Subject<'_>) -> Result<Option<String>> {
-        let (id, deployment) = (&self.instance.id, subject.deployment);
-        let cpi = &subject.director.cpi;
+        let (id, deployment, cpi) = (&self.instance.id, subject.deployment, &subject.director.cpi);
         let disk = match (&self.instance.disk, self.disk_mb) {
             (None, None) => return Ok(None),
             (Some(_), None) => {

@@ -46,8 +46,9 @@ impl Log {
         self.event(&json!({"time": now(), "error": {"code": error.code.number(), "message": error.description}}));
     }
 
-    pub(crate) fn result_line(&self, line: &Value) {
-        self.append("result", line);
+    /// What was asked for; without it the task has failed.
+    pub(crate) fn result_line(&self, line: &Value) -> Result<()> {
+        Ok(file::append(&self.directory.join("result"), format!("{line}\n").as_bytes())?)
     }
 
     /// For the operator: never a secret.
@@ -57,14 +58,10 @@ impl Log {
     }
 
     fn event(&self, event: &Value) {
-        self.append("event", event);
+        self.write("event", format!("{event}\n").as_bytes());
     }
 
-    fn append(&self, output: &str, line: &Value) {
-        self.write(output, format!("{line}\n").as_bytes());
-    }
-
-    /// A lost line of output must not fail the work that it tells of.
+    /// A lost line of these must not fail the work that it tells of.
     fn write(&self, output: &str, bytes: &[u8]) {
         if let Err(error) = file::append(&self.directory.join(output), bytes) {
             tracing::error!(error = format!("{error:#}"), "cannot write the output of a task");

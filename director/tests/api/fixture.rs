@@ -9,12 +9,14 @@ jobs:
   provides: [{name: mysql, type: mysql, port: 3306, health: {port: 8008, path: /v1/leader}}]
   consumes: [{name: mysql, type: mysql}]
 - {name: broken, program: broken, ports: [8008]}
-- {name: fix, errand: fix}
-- {name: fail, errand: fail}
+- {name: deaf, program: deaf, ports: [8008]}
+- {name: fix, errand: fix, pre_stop: [prepare]}
+- {name: fail, errand: fail, pre_stop: [prepare]}
 - {name: slow, errand: slow}
+- {name: chatty, errand: chatty}
 ";
 
-pub(crate) const PROGRAMS: [(&str, &str); 5] = [
+pub(crate) const PROGRAMS: [(&str, &str); 8] = [
     (
         "server",
         "end() { touch data/is-ending; while [ -e data/slow-to-end ]; do sleep 0.02; done; kill $!; exit 0; }
@@ -23,9 +25,14 @@ sleep 100000 &
 while :; do wait; done",
     ),
     ("broken", "exit 1"),
+    // It runs, and never listens.
+    ("deaf", "exec sleep 100000"),
     ("fix", "echo fixed; echo \"$1 $2\" >&2"),
     ("fail", "echo not today; exit 7"),
+    // Of two jobs; it takes no time unless `data/prepares` is there, which may have it mind no SIGTERM.
+    ("prepare", "[ -e data/prepares ] || exit 0\n. ./data/prepares\necho $$ >>data/is-preparing\nexec sleep 100000"),
     ("slow", "echo begun; touch data/slow-has-begun; exec sleep 100000"),
+    ("chatty", "head -c 300000 /dev/zero | tr '\\0' x"),
 ];
 
 /// The cloud config of the third octet `block`.

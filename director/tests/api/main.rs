@@ -4,7 +4,12 @@
 
 mod answer;
 mod deployments;
+mod disk;
 mod fixture;
+mod full_disk;
 mod hang_ups;
 mod instances;
+mod own_faults;
+mod pre_stop;
+mod whole;
 mod world;

@@ -12,13 +12,17 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::answer::{Answer, Task, task_id};
+use crate::disk::SmallDisk;
 use crate::fixture::{PROGRAMS, RELEASE, cloud_config};
 
 pub(crate) const ADMIN: (&str, &str) = ("admin", "a-secret-of-the-test");
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Only what fails takes so long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A director, its state and its VMs.
 pub(crate) struct World {
+    /// What the state is on, where a test fills it; it goes before the directory below it.
+    pub(crate) disk: Option<SmallDisk>,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) client: reqwest::Client,
     pub(crate) url: String,
@@ -29,6 +33,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_state_on(|_| None).await
+    }
+
+    /// With its state on a disk that a test can fill.
+    pub(crate) async fn on_small_disk() -> Self {
+        Self::with_state_on(|state| Some(SmallDisk::at(state))).await
+    }
+
+    async fn with_state_on(disk: impl FnOnce(PathBuf) -> Option<SmallDisk>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let programs = directory.path().join("programs");
@@ -41,7 +54,8 @@ impl World {
         std::fs::write(directory.path().join("release.yml"), RELEASE).unwrap();
         let block = claim_block();
         let url = format!("https://127.96.{}.250:25555", block.0);
-        let mut world = Self { directory, client: reqwest::Client::new(), url, program: None, block };
+        let disk = disk(directory.path().join("state"));
+        let mut world = Self { disk, directory, client: reqwest::Client::new(), url, program: None, block };
         world.start().await;
         let answer = world.send_yaml(Method::POST, "/cloud_configs", &cloud_config(world.block.0)).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
@@ -92,6 +106,12 @@ impl World {
             program.kill().unwrap();
             program.wait().unwrap();
         }
+    }
+
+    /// `kill -9`, and a new start.
+    pub(crate) async fn crash(&mut self) {
+        self.kill();
+        self.start().await;
     }
 
     /// SIGTERM, and wait for the end.
@@ -182,9 +202,13 @@ impl World {
         }
     }
 
-    /// What `format=full` says of the instances, by index.
+    /// What `format=full` says of the instances of `d`, by index.
     pub(crate) async fn instances(&self) -> Vec<Value> {
-        let task = self.run(Method::GET, "/deployments/d/instances?format=full").await;
+        self.instances_of("d").await
+    }
+
+    pub(crate) async fn instances_of(&self, deployment: &str) -> Vec<Value> {
+        let task = self.run(Method::GET, &format!("/deployments/{deployment}/instances?format=full")).await;
         assert_eq!(task.state, "done", "{}", task.events);
         let mut lines = task.lines();
         lines.sort_by_key(|line| line["index"].as_u64());
@@ -217,6 +241,18 @@ impl World {
             vms.iter().any(|cid| environment.contains(&format!("TANDEM_ERRAND_VM_CID={cid}")))
         };
         processes().into_iter().filter(is_errand).collect()
+    }
+
+    /// The processes that work in VMs of this director: the VM's CID, and the arguments.
+    pub(crate) fn residents(&self) -> Vec<(String, String)> {
+        let vms = self.path("state/vms");
+        let resident = |pid: i32| {
+            let place = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+            let cid = place.strip_prefix(&vms).ok()?.iter().next()?.to_str()?.to_owned();
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            Some((cid, String::from_utf8_lossy(&arguments).replace('\0', " ")))
+        };
+        processes().into_iter().filter_map(resident).collect()
     }
 
     /// `kill -9` of everything that a VM is.
@@ -277,7 +313,7 @@ fn processes() -> Vec<i32> {
 }
 
 /// None when there is no such directory.
-fn file_names(directory: &Path) -> Vec<String> {
+pub(crate) fn file_names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
