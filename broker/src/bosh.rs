@@ -127,6 +127,14 @@ struct Refusal {
     description: String,
 }
 
+/// What a task has written.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// Its beginning is missing.
+    is_cut: bool,
+}
+
 /// Who the director is, and who it thinks that we are.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Info {
@@ -280,13 +288,14 @@ async fn whole(act: &'static str, mut response: Response) -> Result<Vec<u8>, Err
 }
 
 /// The end of the body, at least its last [`BODY_LIMIT`] bytes.
-async fn tail(act: &'static str, mut response: Response) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
-    while let Some(bytes) = response.chunk().await.map_err(|cause| Error::Lost { act, cause })? {
-        body.extend_from_slice(&bytes);
-        if body.len() > 2 * BODY_LIMIT {
-            body.drain(..body.len() - BODY_LIMIT);
+async fn tail(act: &'static str, mut response: Response) -> Result<Output, Error> {
+    let mut output = Output::default();
+    while let Some(chunk) = response.chunk().await.map_err(|cause| Error::Lost { act, cause })? {
+        output.bytes.extend_from_slice(&chunk);
+        if output.bytes.len() > 2 * BODY_LIMIT {
+            output.bytes.drain(..output.bytes.len() - BODY_LIMIT);
+            output.is_cut = true;
         }
     }
-    Ok(body)
+    Ok(output)
 }

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) documents: BTreeMap<&'static str, Value>,
     /// `GET /info`, in order.
     pub(crate) requests: Vec<String>,
+    /// What came with a context, as `POST /deployments text/yaml CONTEXT`, in order.
+    pub(crate) sent: Vec<String>,
     /// Those that the director did not know.
     pub(crate) unknown: usize,
 }
@@ -123,6 +125,7 @@ impl World {
             denies: None,
             documents: BTreeMap::from([("/tasks", json!([]))]),
             requests: vec![],
+            sent: vec![],
             unknown: 0,
         }
     }
@@ -197,6 +200,10 @@ async fn handle(State(world): State<Shared>, request: Request) -> Response {
     let authorization = parts.headers.get(header::AUTHORIZATION).map_or("", |value| value.to_str().unwrap());
     let mut world = world.lock().unwrap();
     world.requests.push(format!("{method} {path}"));
+    if let Some(context) = parts.headers.get("x-bosh-context-id") {
+        let [kind, context] = [&parts.headers[header::CONTENT_TYPE], context].map(|value| value.to_str().unwrap());
+        world.sent.push(format!("{method} {path} {kind} {context}"));
+    }
     match (method, path) {
         ("GET", "/info") => world.info(authorization).to_string().into_response(),
         ("POST", "/oauth/token") => world.grant(&parts.headers, std::str::from_utf8(&body).unwrap()),

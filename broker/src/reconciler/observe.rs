@@ -194,7 +194,9 @@ fn act_of(description: &str, errands: &[Errand]) -> Option<Act> {
 async fn state_of(app: &App, act: Act, task: &bosh::Task) -> Result<TaskState, bosh::Error> {
     match task.state.as_str() {
         "done" => match act {
-            Act::Configure | Act::RunErrand(_) => Ok(errand_state(&app.director.errand_results(task.id).await?)),
+            Act::Configure | Act::RunErrand(_) => {
+                Ok(errand_state(app.director.errand_results(task.id).await?.as_deref()))
+            }
             Act::Deploy | Act::DeleteDeployment => Ok(TaskState::Done),
         },
         "error" | "cancelled" | "timeout" => {
@@ -206,11 +208,13 @@ async fn state_of(app: &App, act: Act, task: &bosh::Task) -> Result<TaskState, b
 }
 
 /// A done errand task is not a successful errand: every instance has an exit code of its own.
-fn errand_state(results: &[bosh::ErrandResult]) -> TaskState {
+fn errand_state(results: Option<&[bosh::ErrandResult]>) -> TaskState {
     let failed = |cause| TaskState::Failed(Failure { reason: Reason::Final, cause });
-    if results.is_empty() {
-        return failed("the errand left no result".into());
-    }
+    let results = match results {
+        None => return failed("the errand said more than can be read".into()),
+        Some([]) => return failed("the errand left no result".into()),
+        Some(results) => results,
+    };
     let is_bad = |result: &&bosh::ErrandResult| result.exit_code != 0;
     match results.iter().find(is_bad) {
         None => TaskState::Done,
@@ -288,16 +292,19 @@ mod tests {
     #[test]
     fn one_bad_exit_code_fails_an_errand() {
         let result = |exit_code| serde_json::from_value(serde_json::json!({"exit_code": exit_code})).unwrap();
-        assert_eq!(errand_state(&[result(0), result(0)]), TaskState::Done);
-        assert!(matches!(errand_state(&[result(0), result(7)]), TaskState::Failed(_)));
-        assert!(matches!(errand_state(&[]), TaskState::Failed(_)));
+        assert_eq!(errand_state(Some(&[result(0), result(0)])), TaskState::Done);
+        for bad in [Some(&[result(0), result(7)][..]), Some(&[]), None] {
+            assert!(matches!(errand_state(bad), TaskState::Failed(_)));
+        }
     }
 
     #[test]
     fn of_a_long_output_the_end_is_kept() {
         let output = format!("{} the cause\n", "é".repeat(100_000));
         let result = serde_json::json!({"exit_code": 1, "stdout": output, "stderr": output});
-        let TaskState::Failed(failure) = errand_state(&[serde_json::from_value(result).unwrap()]) else { panic!() };
+        let TaskState::Failed(failure) = errand_state(Some(&[serde_json::from_value(result).unwrap()])) else {
+            panic!()
+        };
         assert!(failure.cause.ends_with("the cause") && failure.cause.len() < 2100, "{}", failure.cause.len());
     }
 }
