@@ -38,8 +38,8 @@ struct Arguments {
     config: PathBuf,
 }
 
-// One thread: the work is waiting, and a second one is woken with each request, to find nothing.
-#[tokio::main(flavor = "current_thread")]
+// Two threads: the work is waiting.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     start_log();
     match serve::run(&Arguments::parse().config).await {
