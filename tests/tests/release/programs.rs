@@ -35,7 +35,8 @@ fn service_instance(size: usize, topology: &str) -> Result<Vec<Vm>> {
             let vm = Vm::new(&Instance::new(DEPLOYMENT, &addresses, index))?;
             vm.install(
                 AGENT,
-                &json!({"topology": topology, "admin_password": "adm1n", "replication_password": "repl1ca", "tls": tls}),
+                &json!({"topology": topology, "admin_password": "adm1n", "replication_password": "repl1ca", "tls": tls,
+                    "lease_ttl_in_ms": 3000}),
             )?;
             for errand in ERRANDS {
                 vm.install(errand, &json!({"tls": tls}))?;
@@ -173,4 +174,37 @@ async fn a_planned_stop_hands_the_leadership_over_and_a_deletion_does_not() -> R
     }
     until("no process of the VMs is left", LIMIT, || vms.iter().all(|vm| processes::of_stack(vm.root()).is_empty()))
         .await
+}
+
+/// Monit asks for the stop of a job whose agent is gone as well. The server must not outlive it: nobody would fence it.
+#[tokio::test]
+async fn a_server_whose_agent_was_killed_ends_with_its_job() -> Result<()> {
+    for (size, topology) in [(1, "single-node"), (2, "leader-follower")] {
+        let vms = service_instance(size, topology)?;
+        for vm in &vms {
+            vm.succeeds(AGENT, "bin/pre-start", &[])?;
+            vm.succeeds(AGENT, "bin/ctl", &["start"])?;
+        }
+        for vm in &vms {
+            vm.succeeds(AGENT, "bin/post-start", &[])?;
+        }
+        if size == 2 {
+            let configured = errand(&vms[0], "configure-leader-follower")?;
+            assert!(configured.status.success(), "{}", text(&configured.stderr));
+        }
+
+        for vm in &vms {
+            processes::kill(vm.pid(AGENT)?);
+            let is_server = |process: &processes::Process| process.program != AGENT;
+            assert!(
+                processes::of_stack(vm.root()).iter().any(is_server),
+                "{topology}: the server ended with its agent"
+            );
+            vm.succeeds(AGENT, "bin/ctl", &["stop"])?;
+
+            assert_eq!(processes::of_stack(vm.root()), [], "{topology}");
+            ensure!(vm.pid(AGENT).is_err(), "{topology}: the process id of a stopped agent is still written down");
+        }
+    }
+    Ok(())
 }
