@@ -8,6 +8,8 @@ CARGO ?= cargo
 MARIADB_PACKAGES := mariadb-server-core mariadb-client-core mariadb-client mariadb-backup
 MARIADB_PROGRAMS := mariadbd mariadb-install-db mariadb mariadb-binlog mariadb-backup
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
+# What the programs of the release are built for: a stemcell like this machine, if nothing else is said.
+TARGET ?= $(shell PATH="$(PATH)" $(CARGO) -vV | sed -n 's/^host: //p')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 # Set: `make test` fails where MySQL or PostgreSQL cannot be fetched. Otherwise it says so and tests without them.
@@ -52,10 +54,10 @@ chaos: mariadb mysql network build ## Play seeded faults on simulated voters and
 	@target/debug/chaos $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(if $(SEED),--seed $(SEED)) $(if $(CELL),--cell $(CELL))
 
 release: tools ## Write the BOSH release into target/ (SERVER=archive of a MySQL server, TARGET=another Rust target, VERSION=)
-	$(CARGO) build --release --workspace --bins $(if $(TARGET),--target $(TARGET))
-	@# The writer itself runs here, whatever the programs are for.
-	$(if $(TARGET),$(CARGO) build --release --workspace --bin release)
-	@target/release/release --programs target/$(if $(TARGET),$(TARGET)/)release $(if $(SERVER),--server $(SERVER)) $(if $(VERSION),--version $(VERSION))
+	@# Whole programs, without a C library of the VM: a stemcell may have an older one. With a target named, cargo does not link
+	@# what only runs while it builds in the same way.
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --workspace --bins --target $(TARGET)
+	@target/$(TARGET)/release/release --programs target/$(TARGET)/release $(if $(SERVER),--server $(SERVER)) $(if $(VERSION),--version $(VERSION))
 
 lint: tools ## Formatting, lints, documentation
 	$(CARGO) fmt --all --check

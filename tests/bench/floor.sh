@@ -42,7 +42,8 @@ launch() { # launch SERVER ADDRESS
     [ "$1" = leader ] || id=2
     mkdir -p "$dir/$1"
     [ -e "$dir/$1/data" ] || cp -a --reflink=auto "$dir/template" "$dir/$1/data"
-    "$server" --defaults-file="$settings" --user="$me" --datadir="$dir/$1/data" --socket="$dir/$1/socket" \
+    # In a session of its own, as on a VM: the kernel shares the processors out by sessions first.
+    setsid "$server" --defaults-file="$settings" --user="$me" --datadir="$dir/$1/data" --socket="$dir/$1/socket" \
         --pid-file="$dir/$1/pid" --bind-address="$2" --port=3306 --server-id="$id" --read-only=ON \
         --log-bin="$dir/$1/data/mysql-bin" --tmpdir="$dir/$1" >"$dir/$1/log" 2>&1 </dev/null &
     echo $! >"$dir/$1/process"
