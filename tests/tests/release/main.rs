@@ -4,6 +4,7 @@
 mod examples;
 mod job;
 mod programs;
+mod server;
 mod tarball;
 mod templates;
 mod vm;

@@ -15,7 +15,7 @@ use crate::vm::{Vm, text};
 
 const DEPLOYMENT: &str = "service-instance_1";
 const CERTIFICATE_NAME: &str = "service-instance-1";
-const AGENT: &str = "mysql-agent";
+pub(crate) const AGENT: &str = "mysql-agent";
 const BROKER: &str = "mysql-broker";
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,7 +27,7 @@ fn address() -> String {
 }
 
 /// VMs of one service instance, with the agent and every errand on each.
-fn service_instance(size: usize, topology: &str) -> Result<Vec<Vm>> {
+pub(crate) fn service_instance(size: usize, topology: &str) -> Result<Vec<Vm>> {
     let addresses: Vec<String> = (0..size).map(|_| address()).collect();
     let tls = json!(Authority::new()?.issue(CERTIFICATE_NAME)?);
     (0..size)
@@ -121,7 +121,7 @@ fn is_healthy(vm: &Vm) -> Result<bool> {
 }
 
 /// Wait until it does. A check on a busy machine may take longer than it is allowed to.
-async fn leads(vm: &Vm) -> Result<()> {
+pub(crate) async fn leads(vm: &Vm) -> Result<()> {
     until("the server leads", LIMIT, || is_healthy(vm).unwrap_or_default()).await
 }
 
