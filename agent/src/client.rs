@@ -78,6 +78,12 @@ impl Error {
         matches!(self, Error::Problem(problem) if problem.error == "ServerUnavailable")
     }
 
+    /// The agent answers; it has no status because it is at work, on the start of its server, say.
+    #[must_use]
+    pub fn is_of_busy_agent(&self) -> bool {
+        matches!(self, Error::Problem(problem) if problem.error == "Busy")
+    }
+
     /// The agent answers, and its server runs and does not.
     #[must_use]
     pub fn is_of_hung_server(&self) -> bool {

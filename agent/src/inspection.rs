@@ -30,6 +30,7 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
         Ok(Err(error)) if error.is_of_stopped_server() => {
             Peer::Stopped { address: peer.address, why: error.to_string() }
         }
+        Ok(Err(error)) if error.is_of_busy_agent() => Peer::Busy { address: peer.address, why: error.to_string() },
         Ok(Err(error)) => silent(error.to_string()),
         Err(_) => silent(format!("it did not answer within {} s", PEER_LIMIT.as_secs())),
     };
@@ -43,7 +44,7 @@ pub(crate) async fn inspect(agent: &Agent) -> Result<Inspection> {
     }
     let (peer, peer_agent_answers) = match peer {
         Peer::Answers(status) => (Some(*status), true),
-        Peer::Stopped { .. } | Peer::Hangs { .. } => (None, true),
+        Peer::Busy { .. } | Peer::Stopped { .. } | Peer::Hangs { .. } => (None, true),
         Peer::Silent { .. } | Peer::None => (None, false),
     };
     Ok(Inspection { status, peer, peer_agent_answers, writers_through_read_only, verdict })

@@ -19,7 +19,7 @@ use agent::api::{Activity, Receiver, Replication, ReplicationMode, Status, Verdi
 use crate::gtid::History;
 use crate::instance::Mode;
 use crate::topology::SWITCHOVER_LAG_S;
-use alone::{judge_half, judge_hung, judge_stopped};
+use alone::{judge_busy, judge_half, judge_hung, judge_stopped};
 
 /// Ten missed heartbeats: fewer are lost to an ordinary pause of a busy VM.
 const HEARTBEAT_LIMIT_S: f64 = 10.0;
@@ -33,6 +33,11 @@ pub(crate) enum Peer {
     None,
     /// Nobody there gives a status, and why.
     Silent {
+        address: IpAddr,
+        why: String,
+    },
+    /// Its agent is at work and has no status meanwhile.
+    Busy {
         address: IpAddr,
         why: String,
     },
@@ -53,7 +58,7 @@ pub(crate) enum Peer {
 pub(crate) fn judge(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     let verdict = judge_state(me, peer, wanted);
     let servers = match peer {
-        Peer::None | Peer::Silent { .. } | Peer::Stopped { .. } | Peer::Hangs { .. } => vec![me],
+        Peer::None | Peer::Silent { .. } | Peer::Busy { .. } | Peer::Stopped { .. } | Peer::Hangs { .. } => vec![me],
         Peer::Answers(peer) => vec![me, peer],
     };
     mention_saved(mention_trouble(verdict, &servers), &servers)
@@ -96,6 +101,7 @@ fn judge_state(me: &Status, peer: &Peer, wanted: Mode) -> Verdict {
     match peer {
         Peer::None => judge_single(me),
         Peer::Silent { address, why } => judge_half(me, *address, why),
+        Peer::Busy { address, why } => judge_busy(me, *address, why),
         // Whatever else it is that has no status.
         Peer::Stopped { address, why } if receives(me.replication.as_ref()) => judge_half(me, *address, why),
         Peer::Stopped { address, why } => judge_stopped(me, *address, why),

@@ -6,6 +6,8 @@ use agent::api::{Receiver, ReplicationMode, Status, Verdict};
 
 use super::{name, receiver_trouble, unhealthy, without_follower};
 
+const WAIT: &str =
+    "Wait: the agent of the other server is at work; then look again. If it does not end, that agent's log says why";
 const RETURN: &str = "Start its VM, or recreate it if it is lost; then run configure-leader-follower";
 
 /// Its agent starts it again and again. Its disk may hold what nobody else has, however little of it can be read.
@@ -42,6 +44,11 @@ pub(super) fn judge_hung(me: &Status, address: IpAddr, why: &str) -> Verdict {
             format!("Run failover on {}, which takes the leadership from a server that hangs", me.instance),
         ),
     }
+}
+
+/// A failover beside it would replace a server that is about to be back.
+pub(super) fn judge_busy(me: &Status, address: IpAddr, why: &str) -> Verdict {
+    Verdict { next_action: Some(WAIT.into()), ..judge_half(me, address, why) }
 }
 
 pub(super) fn judge_half(me: &Status, address: IpAddr, why: &str) -> Verdict {

@@ -156,6 +156,15 @@ fn a_silent_peer_leaves_the_leader_alone_and_the_follower_in_doubt() {
 }
 
 #[test]
+fn a_server_whose_agent_is_at_work_is_waited_for() {
+    let busy = |last: u8| Peer::Busy { address: [10, 0, 0, last].into(), why: "the server is starting".into() };
+    let lost = follower(Replication { receiver: Receiver::Connecting, ..channel() });
+    let starts = (false, "10.0.0.2 gives no status (the server is starting), so the leader is not redundant", "Wait: ");
+    check(&leader(), &busy(2), Mode::Async, starts);
+    check(&lost, &busy(1), Mode::Async, (false, "its receiver cannot connect", "Wait: the agent of the other server"));
+}
+
+#[test]
 fn a_leader_that_hangs_is_to_be_failed_over() {
     let hung = |last: u8| Peer::Hangs { address: [10, 0, 0, last].into(), why: "no answer".into() };
     let taken = (false, "10.0.0.1 hangs (no answer), so nobody can write", "Run failover on mysql/2");
