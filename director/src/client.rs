@@ -10,6 +10,7 @@ mod event;
 mod link;
 mod list;
 mod login;
+mod problem;
 mod table;
 mod task;
 
@@ -74,6 +75,7 @@ async fn dispatch(connection: &Connection, command: Command) -> Outcome {
             change::instance(&director, deployment()?, InstanceCommand::Recreate, &options).await
         }
         Command::DeleteDeployment { force } => change::delete_deployment(&director, deployment()?, force).await,
+        Command::CloudCheck(options) => problem::cloud_check(&director, deployment()?, &options).await,
         Command::Ignore { slug } => change::ignore(&director, deployment()?, &slug, true).await,
         Command::Unignore { slug } => change::ignore(&director, deployment()?, &slug, false).await,
         Command::AttachDisk { slug, cid } => change::attach_disk(&director, deployment()?, &slug, &cid).await,

@@ -76,6 +76,9 @@ pub(crate) enum Command {
     Restart(InstanceOptions),
     /// Make the VMs of instances anew, with the same disks
     Recreate(InstanceOptions),
+    /// Look for lost VMs and VMs that do not answer, and mend them
+    #[command(visible_alias = "cck")]
+    CloudCheck(CloudCheckOptions),
     /// Keep the director's hands off an instance
     Ignore {
         #[arg(value_name = "GROUP/ID|INDEX")]
@@ -174,6 +177,20 @@ pub(crate) struct InstanceOptions {
     /// Without the jobs' drain scripts
     #[arg(long)]
     pub(super) skip_drain: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct CloudCheckOptions {
+    /// Only say what is found
+    #[arg(long, short)]
+    pub(super) report: bool,
+    /// Mend each as the director chooses
+    #[arg(long, short)]
+    pub(super) auto: bool,
+    /// Mend all in this way, as recreate_vm
+    #[arg(long, value_name = "NAME")]
+    pub(super) resolution: Option<String>,
 }
 
 /// What happens to an instance.

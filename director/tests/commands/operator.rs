@@ -148,7 +148,20 @@ fn survives_losses(director: &mut Lab) {
     director.run("update-resurrection off");
     director.run(&format!("delete-vm {vm}"));
     assert!(director.run("vms").contains("1 vms"));
+    checks_the_cloud(director);
+    director.run(&format!("delete-vm {}", director.cid("z1")));
     director.run("update-resurrection on");
     let instances = director.until("instances", is_running_twice);
     assert!(has_row(&instances, &["z1", &director.address(2)]), "{instances}");
+}
+
+fn checks_the_cloud(director: &Lab) {
+    let report = director.fail("cck --report");
+    assert!(report.contains("missing_vm") && report.contains("1 problem(s) found"), "{report}");
+    let refusal = director.fail("cloud-check --resolution delete_vm");
+    assert!(refusal.contains("cannot be resolved with 'delete_vm', but with ignore, recreate_vm"), "{refusal}");
+    assert!(director.run("vms").contains("1 vms"));
+    director.run("cck --auto");
+    assert!(is_running_twice(&director.run("instances")));
+    assert!(director.run("cck --report").contains("0 problems"));
 }
