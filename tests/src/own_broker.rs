@@ -43,6 +43,14 @@ impl OwnBroker {
     /// # Errors
     /// It does not come up.
     pub async fn start(stack: &Stack) -> Result<OwnBroker> {
+        OwnBroker::start_with(stack, |_| {}).await
+    }
+
+    /// The same with a change of what it is told.
+    ///
+    /// # Errors
+    /// As [`OwnBroker::start`].
+    pub async fn start_with(stack: &Stack, change: impl FnOnce(&mut Value)) -> Result<OwnBroker> {
         let id = broker::new_id();
         let directory = stack.directory().join(format!("broker-{id}"));
         stack::copy_documents(&stack::documents(), &directory.join("documents"))?;
@@ -60,6 +68,7 @@ impl OwnBroker {
         properties["director"]["url"] = proxy.url.as_str().into();
         properties["director"]["ca"] = proxy.ca_pem.as_str().into();
         properties["state_database"] = database.property();
+        change(&mut config);
         write_secret(&directory.join("config.json"), &config.to_string())?;
         let (broker, process) = (Broker::from_config(&config)?, spawn(&directory)?);
         let own = OwnBroker { broker, proxy, database, config, directory, process };
