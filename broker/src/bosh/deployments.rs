@@ -19,8 +19,8 @@ pub(crate) struct Instance {
     #[serde(rename = "job")]
     pub(crate) group: String,
     pub(crate) index: u32,
-    #[serde(default)]
-    pub(crate) az: String,
+    /// None, or `null`, where the manifest names none.
+    pub(crate) az: Option<String>,
     #[serde(default)]
     pub(crate) ips: Vec<IpAddr>,
 }

@@ -43,7 +43,8 @@ pub(crate) fn readiness(is_pair: bool, answers: &[Answer]) -> Servers {
 /// A server and the zone that it stands in.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
-    pub(crate) zone: String,
+    /// Where the director says so.
+    pub(crate) zone: Option<String>,
     pub(crate) answer: Option<Answer>,
 }
 
@@ -56,8 +57,11 @@ pub(crate) fn zone_of_leader(seats: &[Seat]) -> Result<String, String> {
     let (Some(leader), None) = (leaders.next(), leaders.next()) else {
         return Err("waiting for a writable leader, which is the server that stays".into());
     };
-    match seats.iter().filter(|seat| seat.zone == leader.zone).count() {
-        1 => Ok(leader.zone.clone()),
+    let Some(zone) = &leader.zone else {
+        return Err("the director does not say where the leader stands, so it cannot be chosen that it stays".into());
+    };
+    match seats.iter().filter(|seat| seat.zone.as_ref() == Some(zone)).count() {
+        1 => Ok(zone.clone()),
         _ => Err("both servers stand in one zone, so it cannot be chosen which one stays".into()),
     }
 }
@@ -144,13 +148,16 @@ mod tests {
             answer.status.as_mut().unwrap().record.leader = Some(leader.into());
             answer
         };
-        let seat = |zone: &str, answer: Option<Answer>| Seat { zone: zone.into(), answer };
+        let seat = |zone: &str, answer: Option<Answer>| Seat { zone: Some(zone.into()), answer };
+        let nowhere = |answer: Option<Answer>| Seat { zone: None, answer };
         let follower = || Some(server(1, Role::Follower, true, Some("127.0.0.2")));
         let second = || Some(chosen(2, "mysql/a"));
         for (seats, expected) in [
             ([seat("z1", follower()), seat("z2", second())], Ok("z2")),
             ([seat("z1", None), seat("z2", second())], Ok("z2")),
             ([seat("z1", follower()), seat("z1", second())], Err("one zone")),
+            ([nowhere(follower()), seat("z2", second())], Ok("z2")),
+            ([seat("z1", follower()), nowhere(second())], Err("does not say where")),
             ([seat("z1", follower()), seat("z2", None)], Err("waiting for a writable leader")),
             ([seat("z1", Some(chosen(1, "mysql/a"))), seat("z2", second())], Err("waiting for a writable leader")),
             // Writable, and by nobody's choice: another one may lead.

@@ -20,7 +20,7 @@ use crate::store::operations::{self, Kind, Operation};
 pub(super) async fn act(app: &App, operation: &Operation, step: Step, memory: &mut Memory) -> anyhow::Result<Turn> {
     match step {
         Step::Deploy => deploy(app, operation, memory).await,
-        Step::Configure => send(app, operation, Request::Configure, memory).await,
+        Step::Configure => configure(app, operation, memory).await,
         Step::RunErrand(place) => run_errand(app, operation, place, memory).await,
         Step::DeleteDeployment { force } => send(app, operation, Request::Delete { force }, memory).await,
         Step::Cancel(task) => cancel(app, task, memory).await,
@@ -51,6 +51,25 @@ async fn deploy(app: &App, operation: &Operation, memory: &mut Memory) -> anyhow
         Place::WithLeader(zone) => Request::Shrink(render(vec![zone])?),
     };
     send(app, operation, request, memory).await
+}
+
+/// On any server that has a VM: what has none, such as what a dry run of an operator's has left, runs no errand.
+async fn configure(app: &App, operation: &Operation, memory: &mut Memory) -> anyhow::Result<Turn> {
+    // Before anything is recorded: what somebody in front of the director answers here is no refusal of the errand.
+    let mut instances = match app.director.instances(&deployment_name(operation.instance.as_str())).await {
+        Ok(instances) => instances,
+        Err(error) => return stumble(app, operation, error, memory).await,
+    };
+    instances.retain(|instance| instance.group == MYSQL_GROUP);
+    // Where none has one, the director says what is wrong with the first.
+    match instances.iter().find(|instance| !instance.ips.is_empty()).or(instances.first()) {
+        Some(instance) => send(app, operation, Request::Configure(Target::of(instance)), memory).await,
+        None => {
+            let why = format!("the deployment has no instance of `{MYSQL_GROUP}`");
+            let error = bosh::Error::Garbled { act: "choose the instance for an errand", why };
+            stumble(app, operation, error, memory).await
+        }
+    }
 }
 
 async fn run_errand(app: &App, operation: &Operation, place: usize, memory: &mut Memory) -> anyhow::Result<Turn> {
@@ -96,7 +115,7 @@ enum Request {
     Deploy(String),
     /// A deployment of a pair's leader alone.
     Shrink(String),
-    Configure,
+    Configure(Target),
     /// One of the plan's, and its place among them.
     RunErrand(usize, Errand),
     Delete {
@@ -108,7 +127,7 @@ impl Request {
     fn act(&self) -> Act {
         match self {
             Request::Deploy(_) | Request::Shrink(_) => Act::Deploy,
-            Request::Configure => Act::Configure,
+            Request::Configure(_) => Act::Configure,
             Request::RunErrand(place, _) => Act::RunErrand(*place),
             Request::Delete { .. } => Act::DeleteDeployment,
         }
@@ -171,13 +190,8 @@ async fn submit(app: &App, operation: &Operation, request: Request) -> Result<Op
         // else becomes the leader meanwhile.
         Request::Shrink(manifest) => director.deploy_and_fix(manifest, context).await.map(Some),
         Request::Delete { force } => director.delete_deployment(&deployment, force, context).await,
-        Request::Configure => {
-            let instances = director.instances(&deployment).await?;
-            let first = instances.iter().find(|instance| instance.group == MYSQL_GROUP).ok_or_else(|| {
-                let why = format!("the deployment has no instance of `{MYSQL_GROUP}`");
-                bosh::Error::Garbled { act: "choose the instance for an errand", why }
-            })?;
-            director.run_errand(&deployment, CONFIGURE_ERRAND, &[Target::of(first)], context).await.map(Some)
+        Request::Configure(target) => {
+            director.run_errand(&deployment, CONFIGURE_ERRAND, &[target], context).await.map(Some)
         }
         Request::RunErrand(_, Errand { name, instances }) => {
             director.run_errand(&deployment, &name, &instances, context).await.map(Some)

@@ -7,7 +7,7 @@ use crate::bosh;
 use crate::catalog::Deployment;
 use crate::lifecycle::{Answer, Seat, zone_of_leader};
 use crate::manifest::{MYSQL_GROUP, deployment_name};
-use crate::store::operations::{Kind, Operation};
+use crate::store::operations::Operation;
 
 /// Where they go.
 pub(super) enum Place {
@@ -23,7 +23,8 @@ pub(super) async fn find(
     operation: &Operation,
     plan: &Deployment,
 ) -> Result<Result<Place, String>, bosh::Error> {
-    if operation.kind != Kind::Update || plan.topology.is_pair() {
+    // Whatever else the director lists beside a single server (a dry run of an operator's leaves an instance) is no pair.
+    if !operation.keeps_leader || plan.topology.is_pair() {
         return Ok(Ok(Place::Anywhere));
     }
     let deployment = deployment_name(operation.instance.as_str());

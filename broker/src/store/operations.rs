@@ -54,6 +54,8 @@ pub(crate) struct Operation {
     pub(crate) attributes: Attributes,
     /// The version of the plan that an update gives it.
     pub(crate) maintenance_version: Option<String>,
+    /// An update makes one server of what may be a pair, and the leader is the one that stays.
+    pub(crate) keeps_leader: bool,
     pub(crate) description: String,
     pub(crate) request_id: String,
     pub(crate) submission: Option<Submission>,
@@ -143,8 +145,8 @@ pub(crate) async fn in_progress(db: &mut Connection, instance: &InstanceId) -> a
                (w.sent = 'delete deployment' OR w.kind = 'create' AND w.state = 'succeeded') \
                ORDER BY w.number DESC LIMIT 1) AS last_end, \
                i.claimed_until, i.service_id, i.organization_guid, i.space_guid, \
-               COALESCE(o.plan_id, i.plan_id) AS plan_id, COALESCE(o.parameters, i.parameters) AS parameters, o.maintenance_version \
-               FROM operations o JOIN service_instances i ON i.id = o.instance_id \
+               COALESCE(o.plan_id, i.plan_id) AS plan_id, COALESCE(o.parameters, i.parameters) AS parameters, o.maintenance_version, \
+               o.keeps_leader FROM operations o JOIN service_instances i ON i.id = o.instance_id \
                LEFT JOIN operations h ON h.id = o.halts \
                WHERE o.instance_id = $1 AND o.state = 'in progress'";
     let query = sqlx::query(sql).bind(instance.as_str());
@@ -306,6 +308,7 @@ fn operation(row: &AnyRow) -> anyhow::Result<Operation> {
         instance: InstanceId::parse(&instance).with_context(|| format!("read the id `{instance}`"))?,
         attributes: attributes(row)?,
         maintenance_version: row.try_get("maintenance_version")?,
+        keeps_leader: row.try_get::<i64, _>("keeps_leader")? != 0,
         description: row.try_get("description")?,
         request_id: row.try_get("request_id")?,
         submission: submission(row.try_get("sent")?, row.try_get("sent_errand")?, row.try_get("sent_after")?)?,

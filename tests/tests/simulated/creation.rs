@@ -67,6 +67,7 @@ fn lost() -> Vec<Case> {
 fn refused() -> Vec<Case> {
     let of_a_proxy = |count, status| json!({"count": count, "status": status});
     let gone = r#"{"code":10000,"description":"Task 1 not found"}"#;
+    let no_route = "404 Not Found: Requested route does not exist.\n";
     vec![
         case("F2.1 a look", succeeds(1, 1), &[(TASKS, "answer", unknown(1))]),
         case("F2.1 the deployment", succeeds(2, 1), &[(POST, "answer", unknown(1))]),
@@ -78,6 +79,7 @@ fn refused() -> Vec<Case> {
         case("F3.1 504 to looks at an output", succeeds(1, 1), &[(OUTPUT, "answer", of_a_proxy(6, 504))]),
         case("F3.1 504 to the deployment", succeeds(2, 1), &[(POST, "answer", of_a_proxy(1, 504))]),
         case("F3.1 502 to the errand", succeeds(1, 2), &[(ERRAND, "answer", of_a_proxy(1, 502))]),
+        case("F3.1 a proxy that knows no route", succeeds(1, 1), &[(ROWS, "answer", answer(2, 404, no_route))]),
         case("F3.3 an output is gone for a while", succeeds(1, 1), &[(OUTPUT, "answer", answer(2, 404, gone))]),
     ]
 }
@@ -128,11 +130,13 @@ fn of_the_machines() -> Vec<Case> {
     vec![
         case("F6.1 an agent is silent for a while", succeeds(1, 1), &[("agent", "lose_answer", times(3))]),
         case("F6.3 behind the servers", succeeds(1, 1), &[edit(json!({"append": [phantom(9)]}))]),
+        case("F6.3 before them", succeeds(1, 1), &[edit(json!({"append": [phantom(0)], "reverse": true}))]),
         case("F6.4 an old VM beside the new one", succeeds(1, 1), &[edit(json!({"append": [old]}))]),
         case("F6.5 rows say the least", succeeds(1, 1), &[edit(bare)]),
         case("F6.7 the last one first", succeeds(1, 1), &[edit(json!({"reverse": true}))]),
         case("F7.1 a VM cannot be made", fails(VMS, 1, 0), &[("create_vm", "fail", json!({"instance": 1}))]),
         case("F7.1 jobs do not start", fails(VMS, 1, 0), &[("start_jobs", "fail", json!({}))]),
+        case("F8.5 rows without an AZ", succeeds(1, 1), &[edit(json!({"set": {"az": null}}))]),
     ]
 }
 

@@ -9,7 +9,8 @@ use tests::stack::Wiring;
 use tests::{Broker, Director, Stack};
 
 use crate::ending::{
-    Case, ERRAND, POST, TASKS, case, deleted, denied, fails, made, named, nothing_twice, page, play, succeeds, times,
+    Case, ERRAND, POST, ROWS, TASKS, answer, case, deleted, denied, fails, made, named, nothing_twice, page, play,
+    succeeds, times,
 };
 use crate::stack;
 
@@ -59,6 +60,7 @@ async fn an_update_ends_well_or_with_a_sentence_whatever_goes_wrong() -> Result<
 fn at_the_wire() -> Vec<Case> {
     let looks = || json!({"after": 1, "count": 3});
     let of_a_proxy = |count, status| json!({"count": count, "status": status});
+    let no_route = "404 Not Found: Requested route does not exist.\n";
     vec![
         case("F1.1 the answer of the deployment is lost", succeeds(1, 1), &[(POST, "lose_answer", times(1))]),
         case("F1.1 the deployment is lost", succeeds(2, 1), &[(POST, "lose_request", times(1))]),
@@ -67,6 +69,7 @@ fn at_the_wire() -> Vec<Case> {
         case("F2.2 it is not allowed for a while", succeeds(3, 1), &[(POST, "answer", denied(2))]),
         case("F3.1 503 to the deployment", succeeds(2, 1), &[(POST, "answer", of_a_proxy(1, 503))]),
         case("F3.1 502 to looks", succeeds(1, 1), &[(TASKS, "answer", of_a_proxy(6, 502))]),
+        case("F3.1 a proxy that knows no route", succeeds(1, 1), &[(ROWS, "answer", answer(2, 404, no_route))]),
         case("F9.1 half of the tasks", succeeds(1, 1), &[(TASKS, "truncate", times(2))]),
         case("F9.2 instead of the tasks", succeeds(1, 1), &[(TASKS, "answer", page(2))]),
         case("F9.2 instead of the deployment's task", succeeds(2, 1), &[(POST, "answer", page(1))]),
@@ -110,6 +113,22 @@ async fn a_failed_update_leaves_the_old_manifest_and_the_next_one_brings_the_new
     assert_ne!(manifest(director, &id).await?, old);
     nothing_twice(director, &id).await?;
     broker.deprovisioned(&id, DB_SINGLE).await
+}
+
+/// What a dry run has left beside a single server has no data, and is no reason to look for a leader.
+#[tokio::test]
+async fn a_phantom_beside_a_single_server_makes_no_pair() -> Result<()> {
+    let (stack, id) = (stack().await?, new_id());
+    stack.broker.provisioned(&id, DB_SINGLE).await?;
+    let phantom = json!({"agent_id": null, "cid": null, "job": "mysql", "index": 1, "id": "phantom", "az": "z1",
+        "ips": [], "vm_created_at": null, "expects_vm": true});
+    let rows = fault(&deployment_of(&id), ROWS, "edit", json!({"append": [phantom]}));
+    simulation::add_fault(&stack.director, &rows).await?;
+
+    updated(&stack.broker, &id, &change()).await?;
+
+    nothing_twice(&stack.director, &id).await?;
+    stack.broker.deprovisioned(&id, DB_SINGLE).await
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ async fn the_worker_sees_what_an_update_wants_and_others_what_is() {
     let database = database.reopen().await;
     let operation = database.in_progress("i").await.unwrap();
     assert_eq!((operation.kind, operation.attributes.plan_id.as_str()), (Kind::Update, LARGER));
+    assert!(operation.keeps_leader);
     assert_eq!(operation.attributes.space_guid, attributes().space_guid);
     let known = database.known("i").await;
     assert_eq!((known.condition, known.attributes), (Condition::Updating, attributes()));
