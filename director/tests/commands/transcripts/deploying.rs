@@ -1,5 +1,6 @@
 //! `deploy`, `manifest`, `deployments`, `events`, `releases`, `stemcells`, `delete-deployment`.
 
+use reqwest::header::LOCATION;
 use serde_json::{Value, json};
 
 use super::{begin, deployed};
@@ -16,7 +17,10 @@ async fn a_deploy_shows_its_diff_and_is_told_in_the_events() {
     let diff = shows_the_diff(&lab, &api).await;
     let context = diff["context"].to_string();
     let query = format!("/deployments?context={}", context.replace('"', "%22").replace('{', "%7B").replace('}', "%7D"));
-    let task = api.wait(api.post(&query, Body::Yaml(&lab.manifest())).await).await.done();
+    let redirect = api.post(&query, Body::Yaml(&lab.manifest())).await;
+    let location = redirect.header(LOCATION).to_owned();
+    let task = api.wait(redirect).await.done();
+    assert_eq!(location, format!("{}/tasks/{}", lab.url, task.id));
     assert_eq!(task.record["description"], "create deployment");
     assert_eq!((task.record["result"].as_str(), task.result.as_str()), (Some("/deployments/lab"), ""));
     assert_eq!(api.get("/deployments/lab").await.json(200), json!({"manifest": lab.manifest()}));

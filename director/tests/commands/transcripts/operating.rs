@@ -49,7 +49,7 @@ async fn knows_who_asks(lab: &Lab, api: &Api) {
     }
     api.get("/deployments/lab").await.refusal(404, 70_000);
     let long = "c".repeat(65);
-    let refused = api.with_context(&long).await;
+    let refused = api.deploy("/deployments", &long, "name: never").await;
     assert_eq!(refused.refusal(400, 70_010), "X-Bosh-Context-Id cannot be more than 64 characters in length");
 }
 

@@ -1,0 +1,86 @@
+//! `delete-deployment`, `disks --orphaned`, `delete-disk`: at the end of the scenario, and of one that failed before it.
+
+use serde_json::{Value, json};
+
+use super::Check;
+use super::introduction::has_keys;
+use crate::api::{Body, Ended, column};
+
+pub(super) async fn deletes(check: &Check) {
+    let disks: usize = check.instances().await.iter().map(|row| row["disk_cids"].as_array().unwrap().len()).sum();
+
+    let task = delete(check, "?").await.expect("it is there").done();
+
+    let expected = format!("delete deployment {}", check.deployment);
+    assert_eq!(task.record["description"], json!(expected));
+    assert_eq!(task.record["result"], json!(format!("/deployments/{}", check.deployment)));
+    assert!(delete(check, "?").await.is_none(), "there is nothing left to delete");
+    assert!(!is_there(check).await);
+    let orphans = orphans(check).await;
+    assert_eq!(orphans.len(), disks, "{orphans:?}");
+    for disk in &orphans {
+        has_keys(
+            disk,
+            &["disk_cid", "size", "az", "deployment_name", "instance_name", "cloud_properties", "orphaned_at"],
+        );
+        assert!(disk["orphaned_at"].as_str().unwrap().ends_with(" UTC"), "{disk}");
+        let task = delete_disk(check, disk).await;
+        assert_eq!(task.done().record["description"], "delete orphan disks");
+    }
+}
+
+/// None: there is no such deployment, which the CLI takes for a success.
+async fn delete(check: &Check, query: &str) -> Option<Ended> {
+    let answer = check.director.delete(&check.path(query)).await;
+    if answer.status == 404 {
+        answer.refusal(404, 70_000);
+        return None;
+    }
+    Some(check.director.wait(answer).await)
+}
+
+async fn is_there(check: &Check) -> bool {
+    let deployments = check.director.get("/deployments?exclude_configs=true").await.shown();
+    column(&deployments, "name").contains(&check.deployment.as_str())
+}
+
+async fn orphans(check: &Check) -> Vec<Value> {
+    let disks = check.director.get("/disks").await.shown();
+    let is_ours = |disk: &&Value| disk["deployment_name"] == json!(check.deployment);
+    disks.as_array().unwrap().iter().filter(is_ours).cloned().collect()
+}
+
+async fn delete_disk(check: &Check, disk: &Value) -> Ended {
+    let path = format!("/disks/{}", disk["disk_cid"].as_str().unwrap());
+    check.director.wait(check.director.delete(&path).await).await
+}
+
+/// Nothing of the deployment is left, whatever was being done with it. Nothing to do after a scenario that succeeded.
+pub(super) async fn clean_up(check: &Check) {
+    if is_there(check).await {
+        end_tasks(check).await;
+        for row in check.get("/instances").await.shown().as_array().unwrap() {
+            let place = format!("{}/{}", row["job"].as_str().unwrap(), row["id"].as_str().unwrap());
+            let path = check.path(&format!("/instance_groups/{place}/ignore"));
+            check.director.put(&path, Body::Json(json!({"ignore": false}))).await;
+        }
+        delete(check, "?").await;
+        delete(check, "?force=true").await;
+        assert!(!is_there(check).await, "{} cannot be deleted: do it by hand", check.deployment);
+    }
+    for disk in orphans(check).await {
+        delete_disk(check, &disk).await.done();
+    }
+}
+
+/// A writer among them would keep the lock.
+async fn end_tasks(check: &Check) {
+    let path = format!("/tasks?state=processing%2Ccancelling%2Cqueued&verbose=2&deployment={}", check.deployment);
+    let tasks = check.director.get(&path).await.shown();
+    let ids = tasks.as_array().unwrap().iter().filter_map(|task| task["id"].as_u64());
+    for id in ids {
+        // One that has ended meanwhile refuses.
+        check.director.delete(&format!("/task/{id}")).await;
+        check.director.follow(id).await;
+    }
+}
