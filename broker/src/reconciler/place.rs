@@ -7,7 +7,7 @@ use crate::bosh;
 use crate::catalog::Deployment;
 use crate::lifecycle::{Answer, Seat, zone_of_leader};
 use crate::manifest::{MYSQL_GROUP, deployment_name};
-use crate::store::operations::Operation;
+use crate::store::operations::{Kind, Operation};
 
 /// Where they go.
 pub(super) enum Place {
@@ -23,13 +23,14 @@ pub(super) async fn find(
     operation: &Operation,
     plan: &Deployment,
 ) -> Result<Result<Place, String>, bosh::Error> {
-    // Whatever else the director lists beside a single server (a dry run of an operator's leaves an instance) is no pair.
-    if !operation.keeps_leader || plan.topology.is_pair() {
+    if operation.kind != Kind::Update || plan.topology.is_pair() {
         return Ok(Ok(Place::Anywhere));
     }
     let deployment = deployment_name(operation.instance.as_str());
     let mut instances = app.director.instances(&deployment).await?;
-    instances.retain(|instance| instance.group == MYSQL_GROUP);
+    // Beside what is known as a single server (the catalog may have forgotten that it was a pair) whatever has an address
+    // counts; what has none, as an operator's dry run leaves it, never was a server.
+    instances.retain(|instance| instance.group == MYSQL_GROUP && (operation.keeps_leader || !instance.ips.is_empty()));
     if instances.len() < 2 {
         return Ok(Ok(Place::Anywhere));
     }
