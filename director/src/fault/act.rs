@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Answer,
     /// The connection is cut in the middle of the body.
     Truncate,
-    /// The body is not UTF-8.
+    /// The body is not UTF-8; of an errand's result only what the program has said.
     Garble,
     /// `Range` is not obeyed.
     IgnoreRange,

@@ -103,7 +103,7 @@ pub(super) async fn disturb(State(app): State<App>, request: Request, next: Next
     let response = play(&fault, request, next).await;
     match fault.fault {
         Kind::Truncate => truncated(response).await,
-        Kind::Garble => rewritten(response, |body| [b"\xff\xfe", body].concat()).await,
+        Kind::Garble => rewritten(response, garbled).await,
         Kind::Edit => rewritten(response, |body| edited(&fault, body)).await,
         _ => response,
     }
@@ -187,6 +187,13 @@ async fn rewritten(response: Response, act: impl FnOnce(&[u8]) -> Vec<u8>) -> Re
     Response::from_parts(parts, Body::from(act(&body)))
 }
 
+/// Not UTF-8: what a program has said, where there is such a thing, or the whole body.
+fn garbled(body: &[u8]) -> Vec<u8> {
+    const SAID: &[u8] = br#""stdout":""#;
+    let at = body.windows(SAID.len()).position(|part| part == SAID).map_or(0, |at| at + SAID.len());
+    [&body[..at], b"\xff\xfe", &body[at..]].concat()
+}
+
 /// A list, an object, or one JSON document in each line; everything else stays as it is.
 fn edited(fault: &Fault, body: &[u8]) -> Vec<u8> {
     let set = |mut row: Value| {
@@ -218,6 +225,12 @@ fn edited(fault: &Fault, body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_program_says_is_garbled_where_it_stands_and_anything_else_as_a_whole() {
+        assert_eq!(garbled(br#"{"exit_code":7,"stdout":"x"}"#), b"{\"exit_code\":7,\"stdout\":\"\xff\xfex\"}");
+        assert_eq!(garbled(b"[]"), b"\xff\xfe[]");
+    }
 
     #[test]
     fn rows_are_edited_in_lists_objects_and_lines() {

@@ -57,7 +57,6 @@ fn behind_at_the_wire() -> Vec<Case> {
         case("F9.1 half of the output", succeeds(1, 2), &[(OUTPUT, "truncate", second(&times(2)))]),
         case("F9.2 instead of the output", succeeds(1, 2), &[(OUTPUT, "answer", second(&page(2)))]),
         case("F9.2 instead of the task", succeeds(1, 3), &[(ERRAND, "answer", second(&page(1)))]),
-        case("F9.4 an output that is not UTF-8", succeeds(1, 2), &[(OUTPUT, "garble", second(&times(2)))]),
         case("F9.5 of the output", succeeds(1, 2), &[(OUTPUT, "ignore_range", json!({}))]),
         case("F9.6 of the output", succeeds(1, 2), &[(OUTPUT, "answer", second(&answer(2, 416, "")))]),
     ]
@@ -81,6 +80,12 @@ fn behind_at_work() -> Vec<Case> {
         case("F4.9 on the second one", fails(BEHIND, 1, 2), &[("run_errand", "fail", agent)]),
         case("F5.1 the errand", succeeds(1, 4), &[("errand", "lock_conflict", second(&times(2)))]),
         case("F6.8 its worker dies", succeeds(1, 3), &[("errand", "worker_dies", second(&times(1)))]),
+        case("F9.4 and ends well", succeeds(1, 2), &[(OUTPUT, "garble", second(&json!({})))]),
+        case(
+            "F9.4 and does not",
+            fails(BEHIND, 1, 2),
+            &[(OUTPUT, "garble", second(&json!({}))), on_second(7, "it fails".into())],
+        ),
         case("F9.3 and ends well", succeeds(1, 2), &[on_second(0, "x".repeat(LONG))]),
         case("F9.3 and does not", fails(BEHIND, 1, 2), &[on_second(1, "x".repeat(LONG))]),
     ]
