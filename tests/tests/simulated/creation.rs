@@ -1,16 +1,19 @@
 //! Creations of pairs with every fault that one can meet.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use reqwest::redirect::Policy;
 use serde_json::{Value, json};
-use tests::Stack;
 use tests::broker::{DB_LEADER_FOLLOWER, deployment_of, new_id};
+use tests::proxy::Seen;
 use tests::simulation::{self, count, fault};
 use tests::stack::Wiring;
+use tests::{Director, OwnBroker, Stack};
 
 use crate::ending::{
     Case, ERRAND, OUTPUT, POST, ROWS, TASKS, answer, case, deleted, denied, fails, named, nothing_twice, page, play,
     succeeds, times, unknown,
 };
+use crate::operators::at_work;
 
 const VMS: &str = "The virtual machines could not be created.";
 const REPLICATION: &str = "Replication between the two servers could not be configured.";
@@ -42,6 +45,44 @@ async fn a_lock_that_its_worker_has_left_for_longer_than_a_task_waits_is_waited_
     ensure!(count(&requests, POST) > 2 && tasks.to_string().contains("Failed to acquire lock"), "{requests} {tasks}");
     nothing_twice(&stack.director, &id).await?;
     stack.broker.deprovisioned(&id, DB_LEADER_FOLLOWER).await
+}
+
+/// As by a proxy that lost the answer. The second task dies on the lock, and is the newest by number and by time.
+#[tokio::test]
+async fn of_a_deployment_that_somebody_has_sent_twice_the_task_that_works_counts() -> Result<()> {
+    let (stack, id) = (crate::stack().await?, new_id());
+    let (director, deployment) = (&stack.director, deployment_of(&id));
+    let own = OwnBroker::start(stack).await?;
+    let slow = fault(&deployment, "create_vm", "delay", json!({"latency_ms": 16_000}));
+    simulation::add_fault(director, &slow).await?;
+    own.broker.provision(&id, DB_LEADER_FOLLOWER).await?;
+    let first = at_work(director, &id, "create deployment").await?;
+    let first = director.get(&format!("/tasks/{first}")).await?;
+
+    let sent = own.proxy.seen().into_iter().find(|seen| seen.method == "POST").context("find what was sent")?;
+    let second = send_again(director, &sent, first["context_id"].as_str().unwrap_or_default()).await?;
+    let second = director.finished(second).await?;
+    let told = own.broker.last_operation(&id).await?.body;
+    let end = own.broker.settled(&id).await?;
+
+    ensure!(second["state"] == "error" && second.to_string().contains("Failed to acquire lock"), "{second}");
+    assert_eq!((&told["state"], &end["state"]), (&json!("in progress"), &json!("succeeded")), "{end}");
+    let requests = simulation::requests(director, Some(&deployment)).await?;
+    assert_eq!([POST, ERRAND].map(|act| count(&requests, act)), [2, 1], "one is not the broker's: {requests}");
+    nothing_twice(director, &id).await?;
+    own.broker.deprovisioned(&id, DB_LEADER_FOLLOWER).await
+}
+
+/// The same request to the director; the answer is its task.
+async fn send_again(director: &Director, sent: &Seen, context: &str) -> Result<u64> {
+    let authority = reqwest::Certificate::from_pem(director.ca_pem.as_bytes())?;
+    let http = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().redirect(Policy::none()).build()?;
+    let secret = std::fs::read_to_string(&director.secret_path)?;
+    let request = http.post(format!("{}{}", director.url, sent.path)).basic_auth(&director.client, Some(secret));
+    let request = request.header("content-type", "text/yaml").header("x-bosh-context-id", context);
+    let answer = request.body(sent.body.clone()).send().await?;
+    let location = answer.headers().get("location").context("find the task of what was sent again")?.to_str()?;
+    location.rsplit('/').next().unwrap_or_default().parse().context("read the number of a task")
 }
 
 fn lost() -> Vec<Case> {
