@@ -158,7 +158,7 @@ async fn the_director_of_the_environment() {
     }
 }
 
-/// The test before this one, in a process with this environment.
+/// The test of that name, in a process with this environment.
 fn with_environment(environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["any_director::the_director_of_the_environment", "--exact"]);
@@ -171,7 +171,7 @@ fn with_environment(environment: &[(&str, &str)]) -> Output {
 /// Ours as a stranger: its address and all else come from the environment, as a real one's. It is its own UAA, and its tokens
 /// are good for two seconds.
 #[tokio::test]
-async fn our_director_with_a_uaa_as_the_director_of_the_environment() {
+async fn our_director_with_a_uaa_as_a_stranger() {
     let lab =
         Lab::configured("authentication: uaa\ntoken_lifetime_in_seconds: 2\nusers: [{name: admin, password: secret}]");
     lab.run("update-cloud-config cloud.yml");
