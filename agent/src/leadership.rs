@@ -217,8 +217,12 @@ impl Leadership {
             "neither the other server's agent nor the witness has confirmed in time that this server leads"
         );
         state.is_open = true;
-        state.opened = epoch;
         Ok(epoch)
+    }
+
+    /// The server is told now to be writable under this epoch.
+    pub(crate) fn opens(&self, epoch: u64) {
+        self.state().opened = epoch;
     }
 
     /// When the guard must end a server that is still writable.

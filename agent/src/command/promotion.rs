@@ -217,7 +217,8 @@ async fn open_as_leader(agent: &Agent, session: &mut OwnSession) -> Result<()> {
         Ok(())
     };
     let leader = agent.instance.name();
-    let opened = session.open_as_leader(epoch, &leader, commits(agent), guarded);
+    let opens = || agent.leadership.opens(epoch);
+    let opened = session.open_as_leader(epoch, &leader, commits(agent), guarded, opens);
     if let Err(error) = opened.await {
         // A statement without an answer may still be carried out; a server that starts again is read-only for certain.
         agent.mysqld.kill().await?;

@@ -52,14 +52,18 @@ impl Keeper {
             }
             read => read.with_context(|| format!("read {}", path.display()))?,
         };
-        let newest = bytes.chunks(PLACE).filter_map(read).max_by_key(|(turn, _)| *turn);
-        let (turn, kept) = newest.with_context(|| {
+        let unreadable = || {
             format!(
                 "{} holds what this agent agreed to and cannot be read; put it back from the other server's status",
                 path.display()
             )
-        })?;
-        Ok((Keeper { file: Some(open(&path)?), path, turn }, kept))
+        };
+        let places: Result<Vec<_>> = bytes.chunks(PLACE).filter_map(read).collect();
+        let newest = places.with_context(unreadable)?.into_iter().max_by_key(|(turn, _)| *turn);
+        let (turn, kept) = newest.with_context(unreadable)?;
+        let file = open(&path)?;
+        settle(&file, &path, &bytes, turn).with_context(|| format!("write {} to the disk", path.display()))?;
+        Ok((Keeper { file: Some(file), path, turn }, kept))
     }
 
     /// It is on the disk when this returns. Where this fails it may be there all the same, and is overwritten the next time.
@@ -79,6 +83,15 @@ impl Keeper {
         self.turn = turn;
         Ok(())
     }
+}
+
+/// What was read may be in the kernel's memory only: an agent that ended in the middle of a write, or whose disk refused it.
+/// The same bytes again, which damage nothing where they are torn, and then they are on the disk.
+fn settle(file: &File, path: &Path, bytes: &[u8], turn: u64) -> Result<()> {
+    let at = position(turn);
+    file.write_all_at(bytes.chunks(PLACE).nth(at / PLACE).unwrap_or_default(), at as u64)?;
+    file.sync_all()?;
+    File::open(path.parent().context("it is in a directory")?)?.sync_all().context("write its directory")
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -105,11 +118,14 @@ fn write(turn: u64, kept: &Kept) -> Result<String> {
     Ok(line)
 }
 
-/// None for a place that was never written, or not to its end.
-fn read(place: &[u8]) -> Option<(u64, Kept)> {
+/// None for a place that was never written, or not to its end. One that is whole and not understood is another release's: to
+/// pass over it would be to forget.
+fn read(place: &[u8]) -> Option<Result<(u64, Kept)>> {
     let (sealed, text) = std::str::from_utf8(place).ok()?.trim_end().split_once(' ')?;
-    let (turn, kept) = (seal(text) == sealed).then_some(text)?.split_once(' ')?;
-    Some((turn.parse().ok()?, serde_json::from_str(kept).ok()?))
+    (seal(text) == sealed).then(|| {
+        let (turn, kept) = text.split_once(' ').context("there is no turn")?;
+        Ok((turn.parse().context("read the turn")?, serde_json::from_str(kept).context("read what was kept")?))
+    })
 }
 
 fn seal(text: &str) -> String {
@@ -177,5 +193,20 @@ mod tests {
             let error = Keeper::open(path.clone()).err().unwrap().to_string();
             assert!(error.contains("cannot be read"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_whole_place_of_another_release_is_an_error_and_not_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leadership");
+        let (mut keeper, _) = Keeper::open(path.clone()).unwrap();
+        keeper.keep(&led(1)).unwrap();
+        let text = r#"2 {"record":{"epoch":2,"unheard_of":true},"led":2}"#;
+        let line = format!("{} {text}", seal(text));
+        open(&path).unwrap().write_all_at(format!("{line:PLACE$}").as_bytes(), position(2) as u64).unwrap();
+
+        let error = format!("{:#}", Keeper::open(path).err().unwrap());
+
+        assert!(error.contains("cannot be read") && error.contains("unheard_of"), "{error}");
     }
 }

@@ -58,7 +58,7 @@ impl OwnSession {
     }
 
     /// Make the server writable under an epoch, which is the first transaction that it writes, once its guard knows until
-    /// when. The session was there first: a server that ends in between takes it along, so the one that is opened is the one
+    /// when; `opens` is called right before it may acknowledge anything. The session was there first: a server that ends in between takes it along, so the one that is opened is the one
     /// that has this guard.
     pub(crate) async fn open_as_leader(
         &mut self,
@@ -66,6 +66,7 @@ impl OwnSession {
         leader: &str,
         commits: Commits,
         guarded: impl Future<Output = Result<()>>,
+        opens: impl FnOnce(),
     ) -> Result<()> {
         within(STATEMENT_LIMIT, "make the server writable", async {
             let prepared = async {
@@ -73,6 +74,7 @@ impl OwnSession {
                 self.family.set_commits(&mut self.connection, commits).await
             };
             tokio::try_join!(prepared, guarded)?;
+            opens();
             statements::open(&mut self.connection).await
         })
         .await
