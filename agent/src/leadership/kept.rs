@@ -52,15 +52,12 @@ impl Keeper {
             }
             read => read.with_context(|| format!("read {}", path.display()))?,
         };
-        let unreadable = || {
+        let (turn, kept) = newest(&bytes).with_context(|| {
             format!(
                 "{} holds what this agent agreed to and cannot be read; put it back from the other server's status",
                 path.display()
             )
-        };
-        let places: Result<Vec<_>> = bytes.chunks(PLACE).filter_map(read).collect();
-        let newest = places.with_context(unreadable)?.into_iter().max_by_key(|(turn, _)| *turn);
-        let (turn, kept) = newest.with_context(unreadable)?;
+        })?;
         let file = open(&path)?;
         settle(&file, &path, &bytes, turn).with_context(|| format!("write {} to the disk", path.display()))?;
         Ok((Keeper { file: Some(file), path, turn }, kept))
@@ -116,6 +113,11 @@ fn write(turn: u64, kept: &Kept) -> Result<String> {
     line.push_str(&" ".repeat(PLACE - 1 - line.len()));
     line.push('\n');
     Ok(line)
+}
+
+fn newest(bytes: &[u8]) -> Result<(u64, Kept)> {
+    let places: Vec<_> = bytes.chunks(PLACE).filter_map(read).collect::<Result<_>>()?;
+    places.into_iter().max_by_key(|(turn, _)| *turn).context("no place in it is whole")
 }
 
 /// None for a place that was never written, or not to its end. One that is whole and not understood is another release's: to

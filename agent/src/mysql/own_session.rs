@@ -58,8 +58,8 @@ impl OwnSession {
     }
 
     /// Make the server writable under an epoch, which is the first transaction that it writes, once its guard knows until
-    /// when; `opens` is called right before it may acknowledge anything. The session was there first: a server that ends in between takes it along, so the one that is opened is the one
-    /// that has this guard.
+    /// when; `opens` is called right before it may acknowledge anything. The session was there first: a server that ends in
+    /// between takes it along, so the one that is opened is the one that has this guard.
     pub(crate) async fn open_as_leader(
         &mut self,
         epoch: u64,

@@ -27,8 +27,8 @@ pub(super) async fn cloud_check(director: &Director, deployment: &str, options: 
     if options.report {
         bail!("{} problem(s) found", problems.len());
     }
-    let resolution = options.resolution.as_deref().filter(|_| !options.auto);
-    let body = json!({"resolutions": chosen(problems, resolution)?});
+    // None is `--auto`.
+    let body = json!({"resolutions": chosen(problems, options.resolution.as_deref())?});
     print("\n")?;
     let id = director.submit(Method::PUT, &path, &[], Body::Json(&body)).await?;
     task::follow(director, id).await.map(|()| Success::Told)

@@ -2,6 +2,7 @@
 //! a task.
 
 mod credentials;
+mod fields;
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 use credentials::Credentials;
+pub(crate) use fields::{FULL, column, has_keys, keys};
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 const NEAR: Pace = Pace { pause: Duration::from_millis(20), task_limit: Duration::from_secs(60) };
@@ -309,16 +311,4 @@ fn is_course(states: &[String]) -> bool {
     };
     states.iter().all(|state| rank(state).is_some())
         && states.is_sorted_by(|earlier, later| rank(earlier) < rank(later))
-}
-
-/// The names of an object's fields, sorted.
-pub(crate) fn keys(object: &Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    keys
-}
-
-/// One field of every row.
-pub(crate) fn column<'a>(rows: &'a Value, field: &str) -> Vec<&'a str> {
-    rows.as_array().expect("a list").iter().map(|row| row[field].as_str().unwrap_or_default()).collect()
 }

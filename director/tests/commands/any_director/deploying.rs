@@ -5,9 +5,8 @@ use reqwest::header::CONTENT_RANGE;
 use serde_json::{Value, json};
 
 use super::Check;
-use super::introduction::has_keys;
 use super::manifest::Manifest;
-use crate::api::{Body, Ended, column, keys, task_of};
+use crate::api::{Body, Ended, column, has_keys, keys, task_of};
 
 /// No AZ, type or version of anything has this name.
 const NOTHING: &str = "tandem-check-nothing";

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Check;
-use super::introduction::has_keys;
-use crate::api::{Answer, Body, Ended, column, task_of};
+use crate::api::{Answer, Body, Ended, column, has_keys, task_of};
 
 /// How long a task of a scenario that failed may still take.
 const END_LIMIT: Duration = Duration::from_mins(30);

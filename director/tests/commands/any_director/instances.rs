@@ -3,31 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Check;
-use super::introduction::has_keys;
-use crate::api::{Answer, Body, Ended, column};
+use crate::api::{Answer, Body, Ended, FULL, column, has_keys};
 
 const PLAIN: [&str; 8] = ["agent_id", "cid", "job", "index", "id", "az", "ips", "vm_created_at"];
-const FULL: [&str; 19] = [
-    "vm_cid",
-    "active",
-    "vm_created_at",
-    "disk_cid",
-    "disk_cids",
-    "ips",
-    "agent_id",
-    "job_name",
-    "index",
-    "job_state",
-    "state",
-    "vm_type",
-    "vitals",
-    "processes",
-    "az",
-    "id",
-    "bootstrap",
-    "ignore",
-    "stemcell",
-];
 
 pub(super) async fn lists_them(check: &Check) {
     let plain = check.get("/instances").await.shown();

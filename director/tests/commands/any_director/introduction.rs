@@ -3,13 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Check;
-use crate::api::{Body, keys};
-
-pub(super) fn has_keys(object: &Value, wanted: &[&str]) {
-    let keys = keys(object);
-    let missing: Vec<&&str> = wanted.iter().filter(|key| !keys.contains(key)).collect();
-    assert!(missing.is_empty(), "no {missing:?} in {object}");
-}
+use crate::api::{Body, has_keys};
 
 pub(super) async fn knows_who_asks(check: &Check) {
     let info = check.stranger.get("/info").await.shown();

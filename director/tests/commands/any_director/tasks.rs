@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::Check;
 use super::deploying::deploy;
 use super::instances::put;
-use super::introduction::has_keys;
-use crate::api::{column, task_of};
+use crate::api::{column, has_keys, task_of};
 
 /// A writer waits ten seconds for the lock, and a real director's worker may take a few until it begins.
 const HELD: Duration = Duration::from_secs(40);
